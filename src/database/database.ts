@@ -1,0 +1,151 @@
+/**
+ * The way to the database for everything but migrations. Two roles:
+ * the application's (owns nothing; sees a tenant's rows only while that tenant is set on the transaction),
+ * and the system's (sweeper, metrics, operator pages; policies of its own, almost only reads).
+ */
+import { type EntityManager, MikroORM } from '@mikro-orm/postgresql';
+import pg from 'pg';
+import { entities } from './entities.ts';
+import { schemaState } from './migrate.ts';
+
+export interface Database {
+  /** The application role's connections for the set-based paths; the ORM keeps a few of its own. */
+  readonly pool: pg.Pool;
+  /** The system role's connections. Never used to answer a tenant's request. */
+  readonly system: pg.Pool;
+  /**
+   * An entity manager whose every statement runs with `tenantId` set.
+   * @param tenantId uuid; rows of other tenants do not exist for it
+   */
+  entities(tenantId: string): EntityManager;
+  /**
+   * Runs `work` in one transaction (READ COMMITTED) with the tenant set; rolls back when it throws.
+   * @throws whatever `work` throws
+   */
+  tenant<T>(tenantId: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T>;
+  close(): Promise<void>;
+}
+
+export interface DatabaseOptions {
+  appUrl: string;
+  systemUrl: string;
+  /** Connections of the application role a process may hold; default 16. */
+  poolSize?: number;
+}
+
+/** A refusal to start that a person can act on. */
+export class StartRefused extends Error {}
+
+/** @throws StartRefused when the roles are too powerful or the schema is not this version's. */
+export async function openDatabase(options: DatabaseOptions): Promise<Database> {
+  const orm = await MikroORM.init({
+    clientUrl: options.appUrl,
+    entities: [...entities],
+    pool: { min: 0, max: 4 },
+    logger: () => {},
+    forceUtcTimezone: true,
+    ensureDatabase: false,
+  });
+  const pool = new pg.Pool({
+    connectionString: options.appUrl,
+    max: options.poolSize ?? 16,
+    keepAlive: true,
+  });
+  const system = new pg.Pool({ connectionString: options.systemUrl, max: 4, keepAlive: true });
+  // A connection that the server drops must not end the process; the next query on it reports the drop.
+  for (const p of [pool, system]) {
+    p.on('error', () => {});
+    p.on('connect', (client) => client.on('error', () => {}));
+  }
+  const close = async () => {
+    await Promise.all([orm.close(true), pool.end(), system.end()]);
+  };
+  try {
+    await refuseMightyRole(pool, 'LOCKSTEP_DATABASE_URL');
+    await refuseMightyRole(system, 'LOCKSTEP_SYSTEM_DATABASE_URL');
+    await refuseWrongSchema(pool);
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  return {
+    pool,
+    system,
+    entities(tenantId) {
+      const em = orm.em.fork();
+      em.setSessionContext({ variables: { 'lockstep.tenant': tenantId } });
+      return em;
+    },
+    tenant: (tenantId, work) => inTransaction(pool, tenantId, work),
+    close,
+  };
+}
+
+async function inTransaction<T>(
+  pool: pg.Pool,
+  tenantId: string,
+  work: (client: pg.PoolClient) => Promise<T>,
+): Promise<T> {
+  const client = await pool.connect();
+  let broken: Error | undefined;
+  try {
+    await client.query('begin');
+    await client.query({
+      name: 'set_tenant',
+      text: `select set_config('lockstep.tenant', $1, true)`,
+      values: [tenantId],
+    });
+    const result = await work(client);
+    await client.query('commit');
+    return result;
+  } catch (error) {
+    // A connection whose rollback fails is not given back to the pool.
+    await client.query('rollback').catch((e: Error) => {
+      broken = e;
+    });
+    throw error;
+  } finally {
+    client.release(broken);
+  }
+}
+
+async function refuseMightyRole(pool: pg.Pool, variable: string): Promise<void> {
+  const { rows } = await pool.query<{ name: string; mighty: boolean; owns: string | null }>(
+    `select current_user as name, rolsuper or rolbypassrls as mighty,
+       (select string_agg(relname, ', ') from pg_class c join pg_namespace n on n.oid = relnamespace
+        where nspname = 'public' and relkind = 'r' and pg_has_role(current_user, relowner, 'member')) as owns
+     from pg_roles where rolname = current_user`,
+  );
+  const role = rows[0];
+  if (role?.mighty) {
+    throw new StartRefused(
+      `The role "${role.name}" of ${variable} is a superuser or has BYPASSRLS, so the database could not keep ` +
+        'tenants apart. Use a plain login role that owns nothing.',
+    );
+  }
+  if (role?.owns) {
+    throw new StartRefused(
+      `The role "${role.name}" of ${variable} owns tables (${role.owns.slice(0, 80)}), so it could switch the row ` +
+        'policies off. Use a login role that owns nothing, and run "lockstep migrate" as the owner.',
+    );
+  }
+}
+
+async function refuseWrongSchema(pool: pg.Pool): Promise<void> {
+  const found = await schemaState(pool).catch((error: Error) => {
+    throw new StartRefused(
+      `Cannot read the schema version (${error.message}). Run "lockstep migrate" with ` +
+        'LOCKSTEP_OWNER_DATABASE_URL set.',
+    );
+  });
+  if (found.state === 'behind') {
+    throw new StartRefused(
+      `The database is behind this version (missing: ${found.missing.join(', ')}). Run "lockstep migrate".`,
+    );
+  }
+  if (found.state === 'ahead') {
+    throw new StartRefused(
+      `The database belongs to a newer version (it has ${found.unknown.join(', ')}). Start that version or a later one.`,
+    );
+  }
+}

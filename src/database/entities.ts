@@ -1,0 +1,323 @@
+/**
+ * The entities: one for each table of schema.sql, in its order. Ordinary reads and writes go through these;
+ * the set-based paths (src/directory, src/lifecycle) speak SQL over the same connection pool.
+ * test/database/drift.test.ts fails when this file and schema.sql part ways.
+ */
+import { defineEntity, type InferEntity, p } from '@mikro-orm/core';
+
+const createdAt = () =>
+  p
+    .datetime()
+    .defaultRaw('now()')
+    .onCreate(() => new Date());
+/** 32 bytes as PostgreSQL `bit(256)` text: 256 characters of 0 and 1. */
+const digest = () => p.string().columnType('bit(256)');
+
+export const Tenant = defineEntity({
+  name: 'Tenant',
+  tableName: 'tenant',
+  properties: {
+    id: p.uuid().primary(),
+    slug: p.text().unique(),
+    name: p.text(),
+    createdAt: createdAt(),
+  },
+});
+
+export const Lane = defineEntity({
+  name: 'Lane',
+  tableName: 'lane',
+  properties: {
+    tenantId: p.uuid().primary(),
+    eventSequence: p.bigint('string').default('0'),
+  },
+});
+
+export const Domain = defineEntity({
+  name: 'Domain',
+  tableName: 'domain',
+  properties: {
+    tenantId: p.uuid().primary(),
+    name: p.text().primary(),
+    provedAt: p.datetime().nullable(),
+  },
+});
+
+export const Directory = defineEntity({
+  name: 'Directory',
+  tableName: 'directory',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    kind: p.text().$type<'scim' | 'okta' | 'entra'>(),
+    name: p.text(),
+    provider: p.text(),
+    idp: p.text().$type<'okta' | 'entra' | 'generic'>().nullable(),
+    config: p.blob().nullable(),
+    pausedAt: p.datetime().nullable(),
+    pauseReason: p.text().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const DirectoryToken = defineEntity({
+  name: 'DirectoryToken',
+  tableName: 'directory_token',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    digest: digest(),
+    expiresAt: p.datetime().nullable(),
+    revokedAt: p.datetime().nullable(),
+    lastUsedAt: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const ApiKey = defineEntity({
+  name: 'ApiKey',
+  tableName: 'api_key',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid().nullable(),
+    digest: digest(),
+    scopes: p.array().columnType('text[]'),
+    expiresAt: p.datetime().nullable(),
+    revokedAt: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const MirrorUser = defineEntity({
+  name: 'MirrorUser',
+  tableName: 'mirror_user',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    userName: p.text(),
+    userNameKey: p.text(),
+    externalId: p.text().nullable(),
+    displayName: p.text().nullable(),
+    displayNameKey: p.text().nullable(),
+    active: p.boolean(),
+    email: p.text().nullable(),
+    emailKey: p.text().nullable(),
+    doc: p.json<Record<string, unknown>>().columnType('jsonb'),
+    version: p.integer().default(1),
+    firstSeen: p.bigint('string').defaultRaw("nextval('mirror_order')"),
+    claimed: p.bigint('string'),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+});
+
+export const MirrorEmail = defineEntity({
+  name: 'MirrorEmail',
+  tableName: 'mirror_email',
+  properties: {
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    userId: p.uuid().primary(),
+    emailKey: p.text().primary(),
+  },
+});
+
+export const MirrorGroup = defineEntity({
+  name: 'MirrorGroup',
+  tableName: 'mirror_group',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    displayName: p.text(),
+    displayNameKey: p.text(),
+    externalId: p.text().nullable(),
+    doc: p.json<Record<string, unknown>>().columnType('jsonb'),
+    version: p.integer().default(1),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+});
+
+export const MirrorGroupMember = defineEntity({
+  name: 'MirrorGroupMember',
+  tableName: 'mirror_group_member',
+  properties: {
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    groupId: p.uuid().primary(),
+    memberId: p.uuid().primary(),
+    memberKind: p.text().$type<'user' | 'group'>(),
+  },
+});
+
+export type ChangeState = 'pending' | 'spread' | 'applied' | 'parked';
+export type ChangeSource = 'scim' | 'okta' | 'entra' | 'login' | 'mapping' | 'operator';
+
+export const Change = defineEntity({
+  name: 'Change',
+  tableName: 'change',
+  properties: {
+    id: p.bigint('string').primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid().nullable(),
+    source: p.text().$type<ChangeSource>(),
+    class: p.smallint(),
+    kind: p.text().$type<'user' | 'group' | 'mapping' | 'login'>(),
+    userId: p.uuid().nullable(),
+    groupId: p.uuid().nullable(),
+    parentId: p.bigint('string').nullable(),
+    spread: p.array().columnType('text[]').nullable(),
+    spreadAfter: p.uuid().nullable(),
+    sourceAt: p.datetime(),
+    committedAt: p.datetime().defaultRaw('clock_timestamp()'),
+    state: p.text().$type<ChangeState>().default('pending'),
+    attempts: p.integer().default(0),
+    retryAt: p.datetime().nullable(),
+    error: p.text().nullable(),
+    appliedAt: p.datetime().nullable(),
+  },
+});
+
+export type MemberStatus = 'active' | 'suspended' | 'removed';
+
+export const Member = defineEntity({
+  name: 'Member',
+  tableName: 'member',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    email: p.text().nullable(),
+    emailKey: p.text().nullable(),
+    displayName: p.text().nullable(),
+    status: p.text().$type<MemberStatus>(),
+    createdAt: createdAt(),
+    updatedAt: createdAt(),
+  },
+});
+
+export const Link = defineEntity({
+  name: 'Link',
+  tableName: 'link',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    memberId: p.uuid(),
+    directoryId: p.uuid().nullable(),
+    userId: p.uuid().nullable(),
+    subject: p.text().nullable(),
+    provider: p.text(),
+    externalId: p.text().nullable(),
+    userNameKey: p.text().nullable(),
+    emailKey: p.text().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const RoleMapping = defineEntity({
+  name: 'RoleMapping',
+  tableName: 'role_mapping',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid().nullable(),
+    groupName: p.text(),
+    groupKey: p.text(),
+    role: p.text(),
+    priority: p.integer().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const RoleGrant = defineEntity({
+  name: 'RoleGrant',
+  tableName: 'role_grant',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    memberId: p.uuid(),
+    role: p.text(),
+    origin: p.text().$type<'mapping' | 'login' | 'operator'>(),
+    mappingId: p.uuid().nullable(),
+    groupId: p.uuid().nullable(),
+    because: p.text(),
+    createdAt: createdAt(),
+  },
+});
+
+export type MismatchKind =
+  | 'active_after_deprovision'
+  | 'wrong_role'
+  | 'extra'
+  | 'missing'
+  | 'stale_attribute'
+  | 'disputed'
+  | 'unknown';
+
+export const Mismatch = defineEntity({
+  name: 'Mismatch',
+  tableName: 'mismatch',
+  properties: {
+    tenantId: p.uuid().primary(),
+    subjectKind: p.text().$type<'user' | 'member'>().primary(),
+    subjectId: p.uuid().primary(),
+    kind: p.text().$type<MismatchKind>(),
+    state: p.text().$type<'suspected' | 'confirmed'>(),
+    detail: p.text(),
+    rivalId: p.uuid().nullable(),
+    since: createdAt(),
+  },
+});
+
+export const AuditEntry = defineEntity({
+  name: 'AuditEntry',
+  tableName: 'audit_entry',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    at: p.datetime().defaultRaw('clock_timestamp()'),
+    actor: p.text(),
+    action: p.text(),
+    memberId: p.uuid().nullable(),
+    changeId: p.bigint('string').nullable(),
+    detail: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
+  },
+});
+
+export const Event = defineEntity({
+  name: 'Event',
+  tableName: 'event',
+  properties: {
+    tenantId: p.uuid().primary(),
+    sequence: p.bigint('string').primary(),
+    type: p.text(),
+    memberId: p.uuid().nullable(),
+    at: p.datetime().defaultRaw('clock_timestamp()'),
+    payload: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
+  },
+});
+
+export const entities = [
+  Tenant,
+  Lane,
+  Domain,
+  Directory,
+  DirectoryToken,
+  ApiKey,
+  MirrorUser,
+  MirrorEmail,
+  MirrorGroup,
+  MirrorGroupMember,
+  Change,
+  Member,
+  Link,
+  RoleMapping,
+  RoleGrant,
+  Mismatch,
+  AuditEntry,
+  Event,
+] as const;
+
+export type MemberRow = InferEntity<typeof Member>;

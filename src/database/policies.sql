@@ -1,0 +1,58 @@
+-- Row-level security, applied after every migration for the two roles of this database.
+-- {{app}} and {{system}} are quoted role names; {{database}} is the database's.
+--
+-- A tenant's rows are visible only while lockstep.tenant names it. Two kinds of row can be seen before a tenant is
+-- known, each only by whoever names it: a credential by its id, a tenant by its slug.
+
+do $$
+declare t text;
+begin
+  foreach t in array array['lane', 'domain', 'directory', 'directory_token', 'api_key', 'mirror_user', 'mirror_email',
+      'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'role_grant', 'mismatch',
+      'audit_entry', 'event'] loop
+    execute format('alter table %I enable row level security', t);
+    execute format('alter table %I force row level security', t);
+    execute format('drop policy if exists tenant_isolation on %I', t);
+    execute format($p$create policy tenant_isolation on %I
+      using (tenant_id = nullif(current_setting('lockstep.tenant', true), '')::uuid)
+      with check (tenant_id = nullif(current_setting('lockstep.tenant', true), '')::uuid)$p$, t);
+    execute format('drop policy if exists system_work on %I', t);
+    execute format('create policy system_work on %I to {{system}} using (true) with check (true)', t);
+  end loop;
+end $$;
+
+alter table tenant enable row level security;
+alter table tenant force row level security;
+drop policy if exists tenant_isolation on tenant;
+create policy tenant_isolation on tenant
+  using (id = nullif(current_setting('lockstep.tenant', true), '')::uuid)
+  with check (id = nullif(current_setting('lockstep.tenant', true), '')::uuid);
+drop policy if exists tenant_by_slug on tenant;
+create policy tenant_by_slug on tenant for select
+  using (slug = nullif(current_setting('lockstep.slug', true), ''));
+drop policy if exists system_work on tenant;
+create policy system_work on tenant to {{system}} using (true) with check (true);
+
+drop policy if exists presented_credential on directory_token;
+create policy presented_credential on directory_token for select
+  using (id = nullif(current_setting('lockstep.credential', true), '')::uuid);
+drop policy if exists presented_credential on api_key;
+create policy presented_credential on api_key for select
+  using (id = nullif(current_setting('lockstep.credential', true), '')::uuid);
+
+revoke all on all tables in schema public from public;
+grant connect on database {{database}} to {{app}}, {{system}};
+grant usage on schema public to {{app}}, {{system}};
+grant select, insert, update, delete on all tables in schema public to {{app}};
+revoke update, delete on audit_entry, event from {{app}};
+revoke all on migration from {{app}};
+grant select on migration to {{app}}, {{system}};
+grant usage on all sequences in schema public to {{app}};
+grant select on all tables in schema public to {{system}};
+grant insert, update on api_key to {{system}};
+grant delete on change to {{system}};
+
+grant usage on schema bullmq to {{app}}, {{system}};
+grant select, insert, update, delete on all tables in schema bullmq to {{app}};
+grant usage on all sequences in schema bullmq to {{app}};
+grant execute on all functions in schema bullmq to {{app}};

@@ -1,0 +1,278 @@
+-- The tables of Lockstep, read top to bottom in the order in which data flows through them.
+--
+-- Every table that holds a tenant's rows carries tenant_id and row-level security (see policies.sql).
+-- Keys that are compared in a WHERE clause are stored normalised (`*_key`), because row-level security
+-- lets only leakproof operators (=, <, > on text, uuid, boolean, timestamptz) reach an index: lower(),
+-- LIKE, arrays and jsonb operators are evaluated after the policy and would scan the tenant.
+
+-- A customer organisation of the product.
+create table tenant (
+  id uuid primary key,
+  slug text not null unique check (slug ~ '^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$'),
+  name text not null,
+  created_at timestamptz not null default now()
+);
+
+-- One row a tenant: its lock makes the lane exclusive, its counter numbers the tenant's events without gaps.
+create table lane (
+  tenant_id uuid primary key references tenant (id) on delete cascade,
+  event_sequence bigint not null default 0
+) with (fillfactor = 50);
+
+-- An e-mail domain that a tenant has proved to be its own (rule 4 of "Who is whom").
+create table domain (
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  name text not null check (name = lower(name)),
+  proved_at timestamptz,
+  primary key (tenant_id, name)
+);
+create unique index domain_proved_once on domain (name) where proved_at is not null;
+
+-- One source of truth of a tenant. Directories with the same provider count as one identity provider
+-- (rule 3 of "Who is whom"): the first of a tenant is 'primary', a further one stands alone unless told otherwise.
+create table directory (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  kind text not null check (kind in ('scim', 'okta', 'entra')),
+  name text not null,
+  provider text not null,
+  idp text check (idp in ('okta', 'entra', 'generic')),
+  config bytea,
+  paused_at timestamptz,
+  pause_reason text,
+  created_at timestamptz not null default now()
+);
+create index directory_of_tenant on directory (tenant_id, created_at, id);
+
+-- A bearer token of a directory: only its keyed digest is kept.
+create table directory_token (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid not null references directory (id) on delete cascade,
+  digest bit(256) not null,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  last_used_at timestamptz,
+  created_at timestamptz not null default now()
+);
+create index directory_token_of_directory on directory_token (directory_id);
+
+-- A key of /v1; without a tenant it is an operator's.
+create table api_key (
+  id uuid primary key,
+  tenant_id uuid references tenant (id) on delete cascade,
+  digest bit(256) not null,
+  scopes text[] not null,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  created_at timestamptz not null default now()
+);
+create index api_key_of_tenant on api_key (tenant_id);
+
+-- The mirror: what the source last said. No foreign keys to tenant and directory here: each ingress statement
+-- locks its directory row once instead (directory_enter), which costs one lock a batch and not one a row.
+create sequence mirror_order;
+create table mirror_user (
+  id uuid primary key,
+  tenant_id uuid not null,
+  directory_id uuid not null,
+  user_name text not null,
+  user_name_key text not null,
+  external_id text,
+  display_name text,
+  display_name_key text,
+  active boolean not null,
+  -- Primary work e-mail, normalised; the userName where that is an address and the source gave no e-mail.
+  email text,
+  email_key text,
+  doc jsonb not null,
+  version integer not null default 1,
+  -- first_seen orders claimants of one e-mail; claimed moves with each change of userName or e-mail.
+  first_seen bigint not null default nextval('mirror_order'),
+  claimed bigint not null,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now(),
+  unique (directory_id, user_name_key)
+);
+create index mirror_user_external_id on mirror_user (directory_id, external_id) where external_id is not null;
+create index mirror_user_email on mirror_user (tenant_id, email_key);
+create index mirror_user_display_name on mirror_user (directory_id, display_name_key) where display_name_key is not null;
+create index mirror_user_updated on mirror_user (directory_id, updated_at, id);
+create index mirror_user_page on mirror_user (directory_id, active, id);
+
+-- Addresses beyond the first of a user, so that a filter on any address stays an index read.
+create table mirror_email (
+  tenant_id uuid not null,
+  directory_id uuid not null,
+  user_id uuid not null references mirror_user (id) on delete cascade,
+  email_key text not null,
+  primary key (user_id, email_key)
+);
+create index mirror_email_key on mirror_email (directory_id, email_key);
+
+create table mirror_group (
+  id uuid primary key,
+  tenant_id uuid not null,
+  directory_id uuid not null,
+  display_name text not null,
+  display_name_key text not null,
+  external_id text,
+  doc jsonb not null,
+  version integer not null default 1,
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now()
+);
+-- Entra pushes two groups of one name with different externalIds; the same name and externalId is one group.
+create unique index mirror_group_once on mirror_group (directory_id, display_name_key, coalesce(external_id, ''));
+create index mirror_group_external_id on mirror_group (directory_id, external_id) where external_id is not null;
+create index mirror_group_updated on mirror_group (directory_id, updated_at, id);
+create index mirror_group_name on mirror_group (tenant_id, display_name_key);
+
+-- One row a membership, so that its cost does not grow with the group.
+create table mirror_group_member (
+  tenant_id uuid not null,
+  directory_id uuid not null,
+  group_id uuid not null references mirror_group (id) on delete cascade,
+  member_id uuid not null,
+  member_kind text not null check (member_kind in ('user', 'group')),
+  primary key (group_id, member_id)
+);
+create index mirror_group_member_of on mirror_group_member (member_id, group_id);
+
+-- The change log: one row a touched user. A row with `spread` names groups instead (ids or display-name keys); the lane writes the
+-- rows of their members first (after the commit, so that no concurrent membership is missed) and such a
+-- change is applied when the last of them is.
+create table change (
+  id bigint generated always as identity primary key,
+  tenant_id uuid not null,
+  directory_id uuid,
+  source text not null check (source in ('scim', 'okta', 'entra', 'login', 'mapping', 'operator')),
+  -- 0 deprovision, 1 login, 2 live, 3 backfill: the order in which a lane takes them
+  class smallint not null check (class between 0 and 3),
+  kind text not null check (kind in ('user', 'group', 'mapping', 'login')),
+  user_id uuid,
+  group_id uuid,
+  parent_id bigint,
+  spread text[],
+  spread_after uuid,
+  source_at timestamptz not null,
+  committed_at timestamptz not null default clock_timestamp(),
+  state text not null default 'pending' check (state in ('pending', 'spread', 'applied', 'parked')),
+  attempts integer not null default 0,
+  retry_at timestamptz,
+  error text,
+  applied_at timestamptz,
+  check ((user_id is null) = (spread is not null))
+);
+create index change_lane on change (tenant_id, class, id) where state = 'pending';
+create index change_unapplied_user on change (tenant_id, user_id) where state = 'pending';
+create index change_children on change (parent_id) where parent_id is not null and state in ('pending', 'parked');
+create index change_parked on change (tenant_id, id) where state = 'parked';
+create index change_spread on change (tenant_id, id) where state = 'spread';
+create index change_of_tenant on change (tenant_id, id desc);
+create index change_committed on change (committed_at) where state in ('pending', 'spread');
+create index change_applied on change (applied_at) where state = 'applied';
+
+-- A person in a tenant.
+create table member (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  email text,
+  email_key text,
+  display_name text,
+  status text not null check (status in ('active', 'suspended', 'removed')),
+  created_at timestamptz not null default now(),
+  updated_at timestamptz not null default now()
+);
+create index member_of_tenant on member (tenant_id, id);
+create index member_email on member (tenant_id, email_key);
+
+-- What ties a member to a directory user or an SSO subject. It outlives the mirror row, so it remembers the
+-- keys by which a person who comes back under a new id is recognised.
+create table link (
+  id uuid primary key,
+  tenant_id uuid not null,
+  member_id uuid not null references member (id) on delete cascade,
+  directory_id uuid,
+  user_id uuid,
+  subject text,
+  provider text not null,
+  external_id text,
+  user_name_key text,
+  email_key text,
+  created_at timestamptz not null default now(),
+  check ((user_id is null) <> (subject is null))
+);
+create unique index link_user on link (tenant_id, user_id) where user_id is not null;
+create unique index link_subject on link (tenant_id, provider, subject) where subject is not null;
+create index link_member on link (member_id);
+create index link_external_id on link (tenant_id, external_id) where external_id is not null;
+create index link_user_name on link (tenant_id, user_name_key) where user_name_key is not null;
+create index link_email on link (tenant_id, email_key) where email_key is not null;
+
+-- Group → role. `group_key` is a display name (normalised) or a directory group's id.
+create table role_mapping (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid references directory (id) on delete cascade,
+  group_name text not null,
+  group_key text not null,
+  role text not null check (role <> 'owner'),
+  priority integer,
+  created_at timestamptz not null default now()
+);
+create unique index role_mapping_once on role_mapping (tenant_id, group_key, role, directory_id) nulls not distinct;
+
+-- One role of one member and who gave it.
+create table role_grant (
+  id uuid primary key,
+  tenant_id uuid not null,
+  member_id uuid not null references member (id) on delete cascade,
+  role text not null,
+  origin text not null check (origin in ('mapping', 'login', 'operator')),
+  mapping_id uuid,
+  group_id uuid,
+  because text not null,
+  created_at timestamptz not null default now()
+);
+create unique index role_grant_once on role_grant (member_id, role, origin, mapping_id, group_id) nulls not distinct;
+
+-- Where access state differs from the source. Disputes are kept by converge itself, the rest by the comparison.
+create table mismatch (
+  tenant_id uuid not null,
+  subject_kind text not null check (subject_kind in ('user', 'member')),
+  subject_id uuid not null,
+  kind text not null check (kind in
+    ('active_after_deprovision', 'wrong_role', 'extra', 'missing', 'stale_attribute', 'disputed', 'unknown')),
+  state text not null check (state in ('suspected', 'confirmed')),
+  detail text not null,
+  -- disputed: the mirror user that claimed the e-mail first
+  rival_id uuid,
+  since timestamptz not null default now(),
+  primary key (tenant_id, subject_kind, subject_id)
+);
+create index mismatch_rival on mismatch (tenant_id, rival_id) where rival_id is not null;
+
+-- What was done to whom, by whom. Append only: the application may insert and read.
+create table audit_entry (
+  id uuid primary key,
+  tenant_id uuid not null,
+  at timestamptz not null default clock_timestamp(),
+  actor text not null,
+  action text not null,
+  member_id uuid,
+  change_id bigint,
+  detail jsonb not null default '{}'
+);
+create index audit_entry_member on audit_entry (tenant_id, member_id, at);
+
+-- What the product's own backend is told, numbered per tenant without gaps. Append only.
+create table event (
+  tenant_id uuid not null,
+  sequence bigint not null,
+  type text not null,
+  member_id uuid,
+  at timestamptz not null default clock_timestamp(),
+  payload jsonb not null default '{}',
+  primary key (tenant_id, sequence)
+);

@@ -1,0 +1,381 @@
+/**
+ * The one way in: every ingress writes mirror and change log here, together, in one commit. SCIM requests carry
+ * their bearer token's proof into the same statement, so that revocation, expiry and pause hold from the next
+ * request on and nothing about a caller is cached.
+ *
+ * A promise that resolves with outcome 'ok' means that mirror row and change row are durable.
+ */
+import type pg from 'pg';
+import { batch } from './batch.ts';
+
+/** Functions of this room, for the migrate step. */
+export const directoryFunctions = new URL('directory.sql', import.meta.url);
+
+/** Who is asking, as a SCIM request shows it. `digest` is the keyed digest of the token's secret, 32 bytes. */
+export interface Caller {
+  directoryId: string;
+  tokenId: string;
+  digest: Buffer;
+}
+
+/** Why a caller was not let in. `unknown` also stands for a foreign directory, a wrong secret and a missing row. */
+export type Refused = 'unknown' | 'revoked' | 'expired' | 'paused';
+
+/** What converge and the filters need of a user, beside the resource itself. */
+export interface UserFacts {
+  userName: string;
+  externalId: string | null;
+  displayName: string | null;
+  active: boolean;
+  /** Primary work e-mail as sent; falls back to a userName that is an address. */
+  email: string | null;
+  /** All addresses, normalised by {@link normalise}, the first one being the one in `email` where there is one. */
+  emailKeys: string[];
+  /** The resource without id, meta and groups. */
+  doc: Record<string, unknown>;
+}
+
+/** A row of the mirror as read: `doc` is the resource's JSON text without id, meta, groups and members. */
+export interface Stored {
+  id: string;
+  doc: string;
+  version: number;
+  createdAt: Date;
+  updatedAt: Date;
+  /** JSON text: a user's groups `[{value, display, type}]`, a group's members likewise; null for none or not asked. */
+  related: string | null;
+}
+
+export type Written =
+  | { outcome: 'ok'; at: Date }
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+
+export interface GroupProgram {
+  create?: true;
+  displayName?: string;
+  /** null clears */
+  externalId?: string | null;
+  /** The resource without id, meta, displayName, externalId and members. */
+  doc?: Record<string, unknown>;
+  /** Ids that the group has afterwards, apart from `add`. */
+  replace?: string[];
+  add?: string[];
+  remove?: string[];
+}
+
+export type GroupWritten =
+  | { outcome: 'ok'; changed: boolean; version: number; createdAt: Date; updatedAt: Date }
+  | { outcome: 'unknown_members'; unknown: string[] }
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+
+export type Read = { outcome: 'ok'; row: Stored } | { outcome: Refused | 'not_found' };
+export type Found = { outcome: 'ok'; total: number; rows: Stored[] } | { outcome: Refused };
+
+/**
+ * Told after each commit that changed something, with the tenant's directory; must not throw and is not awaited.
+ * `receivedAt` is the request's arrival, `committedAt` the time after the commit; both of this process's clock.
+ */
+export type OnCommitted = (directoryId: string, receivedAt: Date, committedAt: Date) => void;
+
+export interface DirectoryStore {
+  createUser(caller: Caller, user: UserFacts & { id: string }, receivedAt: Date): Promise<Written>;
+  /** Writes a new version of a user over `version`; `before` is the state that version had. */
+  writeUser(
+    caller: Caller,
+    user: UserFacts & { id: string; version: number },
+    before: Pick<UserFacts, 'userName' | 'active' | 'emailKeys'>,
+    receivedAt: Date,
+  ): Promise<Written>;
+  readUser(caller: Caller, id: string): Promise<Read>;
+  deleteUser(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
+  applyGroup(
+    caller: Caller,
+    id: string,
+    version: number | null,
+    program: GroupProgram,
+    receivedAt: Date,
+  ): Promise<GroupWritten>;
+  /** The group's doc has displayName and externalId in columns: `doc` comes back without them, see {@link readGroup}. */
+  readGroup(caller: Caller, id: string, withMembers: boolean): Promise<Read>;
+  deleteGroup(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
+  /**
+   * Runs a compiled query. `sql` reads `$1` (directory id) and `$2[n]` (text parameters from 1, cast where used) and
+   * yields the columns total, id, doc (text), version, created_at, updated_at, related.
+   */
+  query(caller: Caller, sql: string, params: string[]): Promise<Found>;
+}
+
+/** Case-insensitive comparison key (RFC 7643 §2.3.1, caseExact false): NFC, lower case. */
+export function normalise(value: string): string {
+  return value.normalize('NFC').toLowerCase();
+}
+
+interface Row {
+  outcome: string;
+  id: string | null;
+  at?: Date | null;
+}
+
+interface StoredRow {
+  outcome: string;
+  total?: string | null;
+  id: string;
+  doc: string;
+  version: number;
+  created_at: Date;
+  updated_at: Date;
+  related: string | null;
+}
+
+type GroupResult =
+  | { outcome: 'ok'; changed: boolean; version: number; created_at: string; updated_at: string }
+  | { outcome: 'unknown_members'; unknown: string[] }
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+
+export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): DirectoryStore {
+  type UserRow = Record<string, unknown> & { id: string };
+  interface Write {
+    caller: Caller;
+    row: UserRow;
+    receivedAt: Date;
+  }
+
+  /** Runs `mirror_users_create` or `mirror_users_write` for the rows of one caller. */
+  async function writeRows(statement: 'create' | 'write', writes: Write[]): Promise<Written[]> {
+    const caller = writes[0]?.caller;
+    if (!caller) return [];
+    const { rows } = await retryDeadlock(() =>
+      pool.query<Row>({
+        name: `mirror_users_${statement}`,
+        text: `select * from mirror_users_${statement}($1, $2, $3::text::bit(256), $4)`,
+        values: [...proof(caller), `[${writes.map((w) => JSON.stringify(w.row)).join(',')}]`],
+      }),
+    );
+    const committedAt = new Date();
+    const first = rows[0];
+    if (first && first.id === null) return writes.map(() => ({ outcome: first.outcome as Refused }));
+    const byId = new Map(rows.map((r) => [r.id, r]));
+    return writes.map((w) => {
+      const r = byId.get(w.row.id);
+      if (r?.outcome === 'ok' && r.at) {
+        onCommitted(caller.directoryId, w.receivedAt, committedAt);
+        return { outcome: 'ok', at: r.at };
+      }
+      return { outcome: (r?.outcome ?? 'not_found') as 'uniqueness' | 'stale' };
+    });
+  }
+
+  // Grouping concurrent writes into one statement and one commit brought the bare server 1.8 times at 64 callers.
+  const grouped = { parallel: 2, limit: 64, identity: (w: Write) => w.row.id };
+  const createGrouped = batch<Write, Written>((_key, writes) => writeRows('create', writes), grouped);
+  const writeGrouped = batch<Write, Written>((_key, writes) => writeRows('write', writes), grouped);
+
+  async function readRows(caller: Caller, ids: string[]): Promise<Read[]> {
+    const { rows } = await pool.query<StoredRow>({
+      name: 'mirror_users_read',
+      text: `select * from mirror_users_read($1, $2, $3::text::bit(256), $4)`,
+      values: [...proof(caller), ids],
+    });
+    const first = rows[0];
+    if (first && first.outcome !== 'ok') return ids.map(() => ({ outcome: first.outcome as Refused }));
+    const byId = new Map(rows.map((r) => [r.id, r]));
+    return ids.map((id) => {
+      const row = byId.get(id);
+      return row ? { outcome: 'ok', row: stored(row) } : { outcome: 'not_found' };
+    });
+  }
+  const readGrouped = batch<{ caller: Caller; id: string }, Read>(
+    (_key, reads) =>
+      readRows(
+        (reads[0] as { caller: Caller }).caller,
+        reads.map((r) => r.id),
+      ),
+    { parallel: 4, limit: 64 },
+  );
+
+  return {
+    createUser: (caller, user, receivedAt) =>
+      createGrouped(callerKey(caller), {
+        caller,
+        receivedAt,
+        row: { ...userRow(user), id: user.id, source_at: receivedAt },
+      }),
+
+    async writeUser(caller, user, before, receivedAt) {
+      const row = {
+        ...userRow(user),
+        id: user.id,
+        version: user.version,
+        class: before.active && !user.active ? 0 : 2,
+        emails_changed: before.emailKeys.join('\n') !== user.emailKeys.join('\n'),
+        source_at: receivedAt,
+      };
+      const write = { caller, row, receivedAt };
+      if (normalise(before.userName) === normalise(user.userName))
+        return writeGrouped(callerKey(caller), write);
+      try {
+        const [written] = await writeRows('write', [write]);
+        return written ?? { outcome: 'not_found' };
+      } catch (error) {
+        if (isUniqueViolation(error)) return { outcome: 'uniqueness' };
+        throw error;
+      }
+    },
+
+    readUser: (caller, id) => readGrouped(callerKey(caller), { caller, id }),
+
+    async deleteUser(caller, id, version, receivedAt) {
+      return one(caller, 'mirror_user_delete', [id, version, receivedAt], receivedAt);
+    },
+
+    async applyGroup(caller, id, version, program, receivedAt) {
+      const values = [...proof(caller), id, version, JSON.stringify(programRow(program)), receivedAt];
+      try {
+        const { rows } = await retryDeadlock(() =>
+          pool.query<{ result: GroupResult }>({
+            name: 'mirror_group_apply',
+            text: 'select mirror_group_apply($1, $2, $3::text::bit(256), $4, $5, $6, $7) as result',
+            values,
+          }),
+        );
+        const result = rows[0]?.result;
+        if (!result) return { outcome: 'not_found' };
+        if (result.outcome === 'unknown_members') return result;
+        if (result.outcome !== 'ok') return { outcome: result.outcome };
+        if (result.changed) onCommitted(caller.directoryId, receivedAt, new Date());
+        return {
+          outcome: 'ok',
+          changed: result.changed,
+          version: result.version,
+          createdAt: new Date(result.created_at),
+          updatedAt: new Date(result.updated_at),
+        };
+      } catch (error) {
+        if (isUniqueViolation(error)) return { outcome: 'uniqueness' };
+        throw error;
+      }
+    },
+
+    async readGroup(caller, id, withMembers) {
+      const { rows } = await pool.query<StoredRow>({
+        name: 'mirror_groups_read',
+        text: 'select * from mirror_groups_read($1, $2, $3::text::bit(256), $4, $5)',
+        values: [...proof(caller), [id], withMembers],
+      });
+      const row = rows[0];
+      if (!row) return { outcome: 'not_found' };
+      return row.outcome === 'ok' ? { outcome: 'ok', row: stored(row) } : { outcome: row.outcome as Refused };
+    },
+
+    async deleteGroup(caller, id, version, receivedAt) {
+      return one(caller, 'mirror_group_delete', [id, version, receivedAt], receivedAt);
+    },
+
+    async query(caller, sql, params) {
+      const { rows } = await pool.query<StoredRow>({
+        name: 'mirror_query',
+        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5)',
+        values: [...proof(caller), sql, params],
+      });
+      const first = rows[0];
+      if (first && first.outcome !== 'ok') return { outcome: first.outcome as Refused };
+      return {
+        outcome: 'ok',
+        total: Number(first?.total ?? 0),
+        rows: rows.filter((r) => r.id !== null).map(stored),
+      };
+    },
+  };
+
+  async function one(
+    caller: Caller,
+    name: 'mirror_user_delete' | 'mirror_group_delete',
+    rest: unknown[],
+    receivedAt: Date,
+  ): Promise<Written> {
+    const { rows } = await retryDeadlock(() =>
+      pool.query<{ outcome: string }>({
+        name,
+        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6) as outcome`,
+        values: [...proof(caller), ...rest],
+      }),
+    );
+    const outcome = rows[0]?.outcome ?? 'not_found';
+    if (outcome !== 'ok') return { outcome: outcome as Refused };
+    const at = new Date();
+    onCommitted(caller.directoryId, receivedAt, at);
+    return { outcome: 'ok', at };
+  }
+}
+
+function proof(caller: Caller): [string, string, string] {
+  return [caller.directoryId, caller.tokenId, bits(caller.digest)];
+}
+
+/** 32 bytes as the text of a `bit(256)`. */
+export function bits(digest: Buffer): string {
+  let text = '';
+  for (const byte of digest) text += byte.toString(2).padStart(8, '0');
+  return text;
+}
+
+// Two tokens of one directory are two callers: each statement checks one token.
+function callerKey(caller: Caller): string {
+  return `${caller.directoryId}/${caller.tokenId}/${caller.digest.toString('base64')}`;
+}
+
+function userRow(user: UserFacts): Record<string, unknown> {
+  return {
+    user_name: user.userName,
+    user_name_key: normalise(user.userName),
+    external_id: user.externalId,
+    display_name: user.displayName,
+    display_name_key: user.displayName === null ? null : normalise(user.displayName),
+    active: user.active,
+    email: user.email,
+    email_key: user.email === null ? null : normalise(user.email),
+    further_emails: user.emailKeys.slice(1),
+    doc: user.doc,
+  };
+}
+
+function programRow(program: GroupProgram): Record<string, unknown> {
+  const row: Record<string, unknown> = {};
+  if (program.create) row.create = true;
+  if (program.displayName !== undefined) {
+    row.display_name = program.displayName;
+    row.display_name_key = normalise(program.displayName);
+  }
+  if (program.externalId !== undefined) row.external_id = program.externalId;
+  if (program.doc !== undefined) row.doc = program.doc;
+  if (program.replace) row.replace = program.replace;
+  if (program.add) row.add = program.add;
+  if (program.remove) row.remove = program.remove;
+  return row;
+}
+
+function stored(row: StoredRow): Stored {
+  return {
+    id: row.id,
+    doc: row.doc,
+    version: row.version,
+    createdAt: row.created_at,
+    updatedAt: row.updated_at,
+    related: row.related,
+  };
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return (error as { code?: string }).code === '23505';
+}
+
+/** A deleted user's groups are locked group by group: two writers may wait for each other, and one is told to retry. */
+async function retryDeadlock<T>(work: () => Promise<T>): Promise<T> {
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      if ((error as { code?: string }).code !== '40P01' || attempt >= 4) throw error;
+    }
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * The public face of converge: works lanes, finds lanes that lost their wake-up, compares mirror with members, and
+ * plans and writes role mappings.
+ */
+import type { ChangeSource } from '../database/entities.ts';
+
+/** What the metrics are told of each change that became effective. */
+export interface Applied {
+  source: ChangeSource;
+  phase: 'live' | 'backfill';
+  /** 0 for a leaver. */
+  class: number;
+  sourceAt: Date;
+  committedAt: Date;
+  /** When its batch was taken from the lane, and when its converging transaction had committed. */
+  takenAt: Date;
+  effectiveAt: Date;
+}
+
+export interface LifecycleObserver {
+  applied(changes: Applied[]): void;
+  /** A change was set aside for a person; `error` has no personal data. */
+  parked(changeId: string, error: string): void;
+}
+
+export interface MappingInput {
+  group: string;
+  role: string;
+  /** Directory id; absent for any directory. */
+  directory?: string | undefined;
+  /** Of the matching mappings that have a priority only those with the highest number grant. */
+  priority?: number | undefined;
+}
+
+export interface PlanItem {
+  member: string;
+  email: string | null;
+  gains: string[];
+  loses: string[];
+}
+
+export interface Plan {
+  /** SHA-256 over the items; an approval names it. */
+  hash: string;
+  counts: { members: number; gains: number; losses: number };
+  /** The first 1,000 items. */
+  items: PlanItem[];
+}
+
+export interface Lifecycle {
+  drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'>;
+  /** Tenants whose lane has something due and nobody seems to be working on it. Reads only (system role). */
+  sweep(): Promise<string[]>;
+  /** Compares every mirrored user of a tenant with its member and keeps the tenant's mismatches up to date. */
+  compare(tenantId: string): Promise<void>;
+  planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
+  /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
+  replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
+  /** Puts a parked change back into its lane; false when there is no such parked change in this tenant. */
+  replay(tenantId: string, changeId: string, actor: string): Promise<boolean>;
+}

@@ -1,0 +1,26 @@
+/**
+ * The lane queue: wake-ups on BullMQ. It carries no facts; losing all of it costs only time, because the sweeper
+ * finds the lanes that have unapplied changes (src/lifecycle).
+ */
+
+/** Works one lane until it is empty ('empty') or its time slice is used up ('more'). */
+export type LaneHandler = (tenantId: string, signal: AbortSignal) => Promise<'empty' | 'more'>;
+
+export interface LaneWorker {
+  /** Takes no new lane, lets lanes under way finish their batch, resolves when none is left. */
+  stop(): Promise<void>;
+}
+
+export interface LaneQueue {
+  /** Wakes a tenant's lane. Returns at once; never throws; wake-ups of one lane coalesce. */
+  wake(tenantId: string): void;
+  /** Resolves when every wake-up so far has been handed over or given up (for tests and for a graceful stop). */
+  flushed(): Promise<void>;
+  /** Starts working lanes, `concurrency` at a time in this process. */
+  work(handler: LaneHandler, options: { concurrency: number }): LaneWorker;
+  /** Jobs by BullMQ state. @throws when the backend cannot be reached */
+  counts(): Promise<Record<string, number>>;
+  /** True when the backend answers and its schema is there. Never throws. */
+  ready(): Promise<boolean>;
+  close(): Promise<void>;
+}
