@@ -22,8 +22,17 @@ export interface Database {
    * Runs `work` in one transaction (READ COMMITTED) with the tenant set; rolls back when it throws.
    * @throws whatever `work` throws
    */
-  tenant<T>(tenantId: string, work: (client: pg.PoolClient) => Promise<T>): Promise<T>;
+  tenant<T>(
+    tenantId: string,
+    work: (client: pg.PoolClient) => Promise<T>,
+    options?: TenantOptions,
+  ): Promise<T>;
   close(): Promise<void>;
+}
+
+export interface TenantOptions {
+  /** One read-only snapshot for all statements (REPEATABLE READ). */
+  snapshot?: boolean;
 }
 
 export interface DatabaseOptions {
@@ -76,7 +85,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
       em.setSessionContext({ variables: { 'lockstep.tenant': tenantId } });
       return em;
     },
-    tenant: (tenantId, work) => inTransaction(pool, tenantId, work),
+    tenant: (tenantId, work, options) => inTransaction(pool, tenantId, work, options),
     close,
   };
 }
@@ -85,11 +94,12 @@ async function inTransaction<T>(
   pool: pg.Pool,
   tenantId: string,
   work: (client: pg.PoolClient) => Promise<T>,
+  options: TenantOptions = {},
 ): Promise<T> {
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
-    await client.query('begin');
+    await client.query(options.snapshot ? 'begin isolation level repeatable read read only' : 'begin');
     await client.query({
       name: 'set_tenant',
       text: `select set_config('lockstep.tenant', $1, true)`,

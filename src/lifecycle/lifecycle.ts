@@ -2,7 +2,15 @@
  * The public face of converge: works lanes, finds lanes that lost their wake-up, compares mirror with members, and
  * plans and writes role mappings.
  */
+import { v7 as uuidv7 } from 'uuid';
+import type { Database } from '../database/database.ts';
 import type { ChangeSource } from '../database/entities.ts';
+import { compareTenant } from './compare.ts';
+import { type LaneOptions, openLane } from './lane.ts';
+import { planMappings, replaceMappings } from './mappings.ts';
+
+/** Functions of this room, for the migrate step. */
+export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
 
 /** What the metrics are told of each change that became effective. */
 export interface Applied {
@@ -58,4 +66,36 @@ export interface Lifecycle {
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
   /** Puts a parked change back into its lane; false when there is no such parked change in this tenant. */
   replay(tenantId: string, changeId: string, actor: string): Promise<boolean>;
+}
+
+/** How long a change may lie untaken before the sweeper wakes its lane. */
+const LOST_AFTER = '1 second';
+
+export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
+  const lane = openLane(db, options);
+  return {
+    drain: lane.drain,
+    async sweep() {
+      const { rows } = await db.system.query<{ id: string }>('select lanes_due($1::interval) as id', [
+        LOST_AFTER,
+      ]);
+      return rows.map((r) => r.id);
+    },
+    compare: (tenantId) => compareTenant(db, tenantId),
+    planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
+    replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
+    replay: (tenantId, changeId, actor) =>
+      db.tenant(tenantId, async (client) => {
+        const { rowCount } = await client.query(
+          `update change set state = 'pending', attempts = 0, retry_at = null where id = $1 and state = 'parked'`,
+          [changeId],
+        );
+        if (rowCount === 0) return false;
+        await client.query(
+          `insert into audit_entry (id, tenant_id, actor, action, change_id) values ($1, $2, $3, 'change.replayed', $4)`,
+          [uuidv7(), tenantId, actor, changeId],
+        );
+        return true;
+      }),
+  };
 }

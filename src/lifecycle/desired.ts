@@ -1,0 +1,132 @@
+/**
+ * Converge as a function: from what the directories say of one person to the member that should stand. Pure, no I/O;
+ * the lane, the comparison, the mapping plan and the property tests all call it.
+ */
+import type { MemberStatus } from '../database/entities.ts';
+
+/** A directory user of the mirror, present now. */
+export interface SourceUser {
+  id: string;
+  directoryId: string;
+  /** Identity provider of the directory; 'primary' is the tenant's own. */
+  provider: string;
+  /** True for a directory that a connector pulls: its external id is the provider's object id. */
+  pulled: boolean;
+  active: boolean;
+  userName: string;
+  userNameKey: string;
+  externalId: string | null;
+  displayName: string | null;
+  email: string | null;
+  emailKey: string | null;
+  /** Order of first sight in the tenant, and of the latest change of userName or e-mail. */
+  firstSeen: number;
+  claimed: number;
+}
+
+export interface Group {
+  id: string;
+  displayName: string;
+  displayNameKey: string;
+}
+
+export interface Mapping {
+  id: string;
+  directoryId: string | null;
+  /** A normalised display name or a group's id. */
+  groupKey: string;
+  role: string;
+  priority: number | null;
+}
+
+export interface Policy {
+  mappings: readonly Mapping[];
+}
+
+export interface DesiredGrant {
+  role: string;
+  mappingId: string;
+  groupId: string;
+  because: string;
+}
+
+export interface DesiredMember {
+  status: MemberStatus;
+  email: string | null;
+  displayName: string | null;
+  /** Roles given by directories; an operator's or a login's are not touched by them. */
+  grants: DesiredGrant[];
+}
+
+export interface PersonFacts {
+  /** Directory users linked to the member, present in the mirror. */
+  sources: readonly SourceUser[];
+  /** Those of `sources` whose e-mail somebody else claimed first: they give nothing. */
+  disputed: ReadonlySet<string>;
+  /** Groups of each source, direct and through nesting. */
+  groupsOf(userId: string): readonly Group[];
+  /** The member's e-mail and name as they stand: kept when no source is left to say. */
+  email: string | null;
+  displayName: string | null;
+}
+
+/**
+ * What the member should be.
+ *
+ * Status: of one identity provider every present source must be active, so that the sooner of a push and a pull cuts;
+ * of several providers one is enough, since each gives membership by its own right. No source left: removed.
+ */
+export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
+  const speaking = facts.sources.filter((s) => !facts.disputed.has(s.id)).sort(bySpeakingOrder);
+  const cutBy = new Set(speaking.filter((s) => !s.active).map((s) => s.provider));
+  const giving = speaking.filter((s) => !cutBy.has(s.provider));
+  const owner = giving[0] ?? speaking[0];
+  const status = giving.length > 0 ? 'active' : facts.sources.length > 0 ? 'suspended' : 'removed';
+  return {
+    status,
+    email: owner ? (owner.email ?? addressOf(owner.userName)) : facts.email,
+    displayName: owner ? (owner.displayName ?? owner.userName) : facts.displayName,
+    grants: grantsOf(giving, facts, policy),
+  };
+}
+
+/** The tenant's own provider speaks first, then who was seen first. */
+function bySpeakingOrder(a: SourceUser, b: SourceUser): number {
+  const primary = Number(b.provider === 'primary') - Number(a.provider === 'primary');
+  return primary !== 0 ? primary : a.firstSeen - b.firstSeen;
+}
+
+function grantsOf(giving: readonly SourceUser[], facts: PersonFacts, policy: Policy): DesiredGrant[] {
+  const matches: { mapping: Mapping; group: Group }[] = [];
+  for (const source of giving) {
+    for (const group of facts.groupsOf(source.id)) {
+      for (const mapping of policy.mappings) {
+        if (mapping.directoryId !== null && mapping.directoryId !== source.directoryId) continue;
+        if (mapping.groupKey !== group.displayNameKey && mapping.groupKey !== group.id) continue;
+        matches.push({ mapping, group });
+      }
+    }
+  }
+  const top = Math.max(...matches.map((m) => m.mapping.priority ?? Number.NEGATIVE_INFINITY));
+  const grants = new Map<string, DesiredGrant>();
+  for (const { mapping, group } of matches) {
+    // Of the mappings with a priority only the highest grants; those without one always do.
+    if (mapping.priority !== null && mapping.priority < top) continue;
+    grants.set(grantKey(mapping.role, mapping.id, group.id), {
+      role: mapping.role,
+      mappingId: mapping.id,
+      groupId: group.id,
+      because: `group "${group.displayName}"`,
+    });
+  }
+  return [...grants.values()];
+}
+
+/** Identity of a grant that a directory gave. */
+export function grantKey(role: string, mappingId: string | null, groupId: string | null): string {
+  return `${role}\n${mappingId}\n${groupId}`;
+}
+
+function addressOf(userName: string): string | null {
+  return /^[^@\s]+@[^@\s]+$/.test(userName) ? userName : null;
+}

@@ -1,0 +1,225 @@
+/**
+ * Works a tenant's lane: takes its unapplied changes in batches, converges the users they touch, marks exactly those
+ * changes applied, all in one transaction under the lane's lock. A batch that fails is halved until the change that
+ * fails stands alone; that one is retried later and at last parked, and the lane goes on.
+ */
+import type pg from 'pg';
+import type { Database } from '../database/database.ts';
+import type { ChangeSource } from '../database/entities.ts';
+import { converge, rowsOf } from './converge.ts';
+import { loadFacts } from './facts.ts';
+import type { Applied, LifecycleObserver } from './lifecycle.ts';
+
+export interface LaneOptions {
+  observer: LifecycleObserver;
+  /** How long one turn of a lane lasts before the next tenant gets its turn; default 250 ms. */
+  sliceMs?: number;
+  /** What one batch should take, so that a leaver never waits long behind an import; default 60 ms, bound 100 ms. */
+  batchMs?: number;
+  /** Waiting times after the first, second, … failure of a change; after the last it is parked. */
+  retryMs?: readonly number[];
+}
+
+interface ChangeRow {
+  id: string;
+  class: number;
+  source: ChangeSource;
+  user_id: string | null;
+  parent_id: string | null;
+  spread: string[] | null;
+  source_at: Date;
+  committed_at: Date;
+  attempts: number;
+}
+
+const DEFAULT_RETRY_MS = [1_000, 5_000, 30_000, 120_000];
+const MAX_BATCH = 500;
+const SPREAD_STEP = 500;
+
+export function openLane(db: Database, options: LaneOptions) {
+  const { observer } = options;
+  const sliceMs = options.sliceMs ?? 250;
+  const batchMs = options.batchMs ?? 60;
+  const retryMs = options.retryMs ?? DEFAULT_RETRY_MS;
+  // Follows what a batch costs on this machine now; starts low, so that the first batch is short wherever it runs.
+  let batchSize = 50;
+
+  /** @returns how many changes became effective or moved on; 0 when nothing is due */
+  async function step(tenantId: string): Promise<number> {
+    const startedAt = performance.now();
+    let taken: ChangeRow[] = [];
+    try {
+      taken = await work(tenantId, async (client) => {
+        const { rows } = await client.query<ChangeRow>({
+          name: 'lane_take',
+          text: 'select * from lane_take($1, $2)',
+          values: [tenantId, batchSize],
+        });
+        taken = rows;
+        return rows;
+      });
+    } catch (error) {
+      if (isTransient(error) || taken.length === 0) throw error;
+      await bisect(tenantId, taken, error);
+      return taken.length;
+    }
+    const tookMs = performance.now() - startedAt;
+    if (taken.length >= batchSize || tookMs > batchMs) {
+      const fits = Math.round((taken.length * batchMs) / tookMs);
+      batchSize = Math.max(10, Math.min(MAX_BATCH, batchSize * 2, fits));
+    }
+    return taken.length;
+  }
+
+  /** Takes changes and makes them effective, in one transaction; tells the observer after its commit. */
+  async function work(
+    tenantId: string,
+    take: (client: pg.PoolClient) => Promise<ChangeRow[]>,
+  ): Promise<ChangeRow[]> {
+    const client = await db.pool.connect();
+    let broken: Error | undefined;
+    let batch: ChangeRow[] = [];
+    let takenAt = new Date();
+    try {
+      await client.query('begin');
+      const taken = await take(client);
+      takenAt = new Date();
+      // A change that names groups is spread in a step of its own.
+      const firstSpread = taken.findIndex((c) => c.spread !== null);
+      batch = firstSpread < 0 ? taken : taken.slice(0, Math.max(firstSpread, 1));
+      const [first] = batch;
+      if (first?.spread) {
+        await client.query({
+          name: 'lane_spread',
+          text: 'select lane_spread($1, $2, $3)',
+          values: [tenantId, first.id, SPREAD_STEP],
+        });
+      } else if (first) {
+        await convergeBatch(client, tenantId, batch);
+      }
+      await client.query('commit');
+    } catch (error) {
+      await client.query('rollback').catch((e: Error) => {
+        broken = e;
+      });
+      throw error;
+    } finally {
+      client.release(broken);
+    }
+    const effectiveAt = new Date();
+    const applied = batch.flatMap((c) => (c.spread ? [] : [appliedChange(c, takenAt, effectiveAt)]));
+    if (applied.length > 0) observer.applied(applied);
+    return batch;
+  }
+
+  async function convergeBatch(client: pg.PoolClient, tenantId: string, batch: ChangeRow[]): Promise<void> {
+    const changeOf = new Map<string, string>();
+    for (const c of batch) if (c.user_id !== null && !changeOf.has(c.user_id)) changeOf.set(c.user_id, c.id);
+    const facts = await loadFacts(client, tenantId, [...changeOf.keys()]);
+    const rows = rowsOf(converge(facts), (userId) => changeOf.get(userId));
+    const parents = [...new Set(batch.flatMap((c) => (c.parent_id === null ? [] : [c.parent_id])))];
+    await client.query({
+      name: 'converge_write',
+      text: 'select converge_write($1, $2, $3, $4)',
+      values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
+    });
+  }
+
+  /** Halves a failed batch until the failing change stands alone. */
+  async function bisect(tenantId: string, failed: ChangeRow[], error: unknown): Promise<void> {
+    if (failed.length === 1 && failed[0]) return setAside(tenantId, failed[0], error);
+    const middle = Math.ceil(failed.length / 2);
+    for (const half of [failed.slice(0, middle), failed.slice(middle)]) {
+      try {
+        await workThese(
+          tenantId,
+          half.map((c) => c.id),
+        );
+      } catch (halfError) {
+        if (isTransient(halfError)) throw halfError;
+        await bisect(tenantId, half, halfError);
+      }
+    }
+  }
+
+  function workThese(tenantId: string, ids: string[]): Promise<ChangeRow[]> {
+    return work(tenantId, async (client) => {
+      const { rows } = await client.query<ChangeRow>({
+        name: 'lane_take_these',
+        text: 'select * from lane_take_these($1, $2)',
+        values: [tenantId, ids],
+      });
+      return rows;
+    });
+  }
+
+  /** One change that fails alone: denied access first if it is a leaver, then retried later or parked. */
+  async function setAside(tenantId: string, change: ChangeRow, error: unknown): Promise<void> {
+    if (change.class === 0 && change.user_id !== null) {
+      await db.pool.query('select lane_cut($1, $2)', [tenantId, change.user_id]).catch(() => {
+        // The cut itself is what fails: the change is parked below, where its error is seen.
+      });
+    }
+    const message = wordsOf(error);
+    const delay = retryMs[change.attempts];
+    await db.tenant(tenantId, (client) =>
+      client.query(
+        `update change set attempts = attempts + 1, error = $2,
+           state = case when $3::float8 is null then 'parked' else state end,
+           retry_at = case when $3::float8 is null then null else now() + $3 * interval '1 millisecond' end
+         where id = $1 and state = 'pending'`,
+        [change.id, message, delay ?? null],
+      ),
+    );
+    if (delay === undefined) observer.parked(change.id, message);
+  }
+
+  return {
+    async drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'> {
+      const until = performance.now() + sliceMs;
+      for (let transientLeft = 3; ; ) {
+        if (signal.aborted) return 'more';
+        try {
+          if ((await step(tenantId)) === 0) return 'empty';
+        } catch (error) {
+          // A deadlock or a serialization failure says "again"; a lost connection says so a few times, then the sweeper.
+          if (!isTransient(error) || transientLeft === 0) throw error;
+          transientLeft -= 1;
+        }
+        if (performance.now() > until) return 'more';
+      }
+    },
+  };
+}
+
+function appliedChange(c: ChangeRow, takenAt: Date, effectiveAt: Date): Applied {
+  return {
+    source: c.source,
+    phase: c.class === 3 ? 'backfill' : 'live',
+    class: c.class,
+    sourceAt: c.source_at,
+    committedAt: c.committed_at,
+    takenAt,
+    effectiveAt,
+  };
+}
+
+/** Not the change's fault: serialization, deadlock, lock timeout, shutdown or loss of the connection. */
+function isTransient(error: unknown): boolean {
+  const code = (error as { code?: string }).code;
+  if (typeof code !== 'string') return /connection|terminat/i.test((error as Error).message ?? '');
+  return /^(40|08|53|57)/.test(code) || code === '55P03' || code.startsWith('E');
+}
+
+/** The error as kept on the change row: without row contents, which PostgreSQL puts into `detail`. */
+function wordsOf(error: unknown): string {
+  const { message, code, table, constraint } = error as Error & {
+    code?: string;
+    table?: string;
+    constraint?: string;
+  };
+  return [message, code && `(${code})`, table && `table ${table}`, constraint && `constraint ${constraint}`]
+    .filter(Boolean)
+    .join(' ')
+    .slice(0, 500);
+}

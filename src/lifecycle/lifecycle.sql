@@ -1,0 +1,176 @@
+-- The functions of src/lifecycle. SECURITY INVOKER, as everywhere.
+
+-- Enters a lane: sets the tenant, takes the lane alone until the transaction ends, and answers its next changes.
+-- Deprovisions first, then logins, live changes and backfill; within a class the oldest first.
+-- Index: change_lane (partial, pending only), so the cost follows p_limit and not the backlog.
+create or replace function lane_take(p_tenant uuid, p_limit integer)
+returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
+  source_at timestamptz, committed_at timestamptz, attempts integer) language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform set_config('lockstep.tenant', p_tenant::text, true);
+  perform from lane l where l.tenant_id = p_tenant for update;
+  return query
+  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts
+  from change c
+  where c.tenant_id = p_tenant and c.state = 'pending' and (c.retry_at is null or c.retry_at <= now())
+  order by c.class, c.id limit p_limit;
+end $$;
+
+-- The same for named changes (bisection, and a converge in place).
+create or replace function lane_take_these(p_tenant uuid, p_ids bigint[])
+returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
+  source_at timestamptz, committed_at timestamptz, attempts integer) language plpgsql as $$
+#variable_conflict use_column
+begin
+  perform set_config('lockstep.tenant', p_tenant::text, true);
+  perform from lane l where l.tenant_id = p_tenant for update;
+  return query
+  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts
+  from change c where c.id = any (p_ids) and c.state = 'pending' order by c.class, c.id;
+end $$;
+
+-- One step of a change that names groups: writes the rows of the next p_limit users under those groups, nested
+-- groups included. The change goes to the back of its lane between steps, and to 'spread' after the last one.
+-- Index: mirror_group_member's primary key, once a group, so a step costs p_limit rows a group and not the group.
+create or replace function lane_spread(p_tenant uuid, p_change bigint, p_limit integer)
+returns integer language plpgsql as $$
+declare
+  c change;
+  written integer;
+  last_user uuid;
+begin
+  select * into c from change where id = p_change and state = 'pending';
+  if not found then return 0; end if;
+  with recursive roots as (
+    select g.id from mirror_group g where g.tenant_id = p_tenant and g.display_name_key = any (c.spread)
+    union
+    select g.id from mirror_group g where g.id in (
+      select k::uuid from unnest(c.spread) k where k ~ '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$')
+  ), down (id) as (
+    select id from roots
+    union
+    select m.member_id from down join mirror_group_member m on m.group_id = down.id and m.member_kind = 'group'
+  ), next as (
+    select distinct u.member_id from down cross join lateral (
+      select m.member_id from mirror_group_member m
+      where m.group_id = down.id and m.member_kind = 'user'
+        and m.member_id > coalesce(c.spread_after, '00000000-0000-0000-0000-000000000000')
+      order by m.member_id limit p_limit) u
+    order by 1 limit p_limit
+  ), logged as (
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, parent_id, source_at)
+    select p_tenant, c.directory_id, c.source,
+      case when c.class = 3 or (select count(*) from next) >= p_limit then 3 else c.class end,
+      c.kind, n.member_id, c.group_id, c.id, c.source_at
+    from next n order by n.member_id
+    returning user_id
+  )
+  select count(*), max(user_id::text)::uuid into written, last_user from logged;
+  if written >= p_limit then
+    update change set spread_after = last_user, class = 3 where id = p_change;
+  else
+    update change set state = 'spread' where id = p_change;
+    perform lane_close_spread(array[p_change]);
+  end if;
+  return written;
+end $$;
+
+-- A change that was spread is applied when the last of its users is.
+create or replace function lane_close_spread(p_changes bigint[])
+returns void language sql as $$
+  update change p set state = 'applied', applied_at = clock_timestamp()
+  where p.id = any (p_changes) and p.state = 'spread'
+    and not exists (select from change c where c.parent_id = p.id and c.state in ('pending', 'parked'));
+$$;
+
+-- Writes the differences of one batch and marks its changes applied. Each part is an array of rows; absent parts
+-- cost nothing. Event numbers come from the lane row, which this transaction holds.
+create or replace function converge_write(p_tenant uuid, p jsonb, p_applied bigint[], p_parents bigint[])
+returns void language plpgsql as $$
+declare
+  first_event bigint;
+begin
+  if p ? 'new_members' then
+    insert into member (id, tenant_id, email, email_key, display_name, status)
+    select r.id, p_tenant, r.email, r.email_key, r.display_name, r.status
+    from jsonb_to_recordset(p -> 'new_members') as r(id uuid, email text, email_key text, display_name text, status text);
+  end if;
+  if p ? 'members' then
+    update member m set email = r.email, email_key = r.email_key, display_name = r.display_name, status = r.status,
+      updated_at = clock_timestamp()
+    from jsonb_to_recordset(p -> 'members') as r(id uuid, email text, email_key text, display_name text, status text)
+    where m.id = r.id;
+  end if;
+  if p ? 'links' then
+    insert into link (id, tenant_id, member_id, directory_id, user_id, provider, external_id, user_name_key, email_key)
+    select r.id, p_tenant, r.member_id, r.directory_id, r.user_id, r.provider, r.external_id, r.user_name_key, r.email_key
+    from jsonb_to_recordset(p -> 'links') as r(id uuid, member_id uuid, directory_id uuid, user_id uuid,
+      provider text, external_id text, user_name_key text, email_key text)
+    on conflict (tenant_id, user_id) where user_id is not null do update set external_id = excluded.external_id,
+      user_name_key = excluded.user_name_key, email_key = excluded.email_key, provider = excluded.provider;
+  end if;
+  if p ? 'revoked' then
+    delete from role_grant where id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'revoked') v));
+  end if;
+  if p ? 'granted' then
+    insert into role_grant (id, tenant_id, member_id, role, origin, mapping_id, group_id, because)
+    select r.id, p_tenant, r.member_id, r.role, 'mapping', r.mapping_id, r.group_id, r.because
+    from jsonb_to_recordset(p -> 'granted') as r(id uuid, member_id uuid, role text, mapping_id uuid, group_id uuid,
+      because text);
+  end if;
+  if p ? 'settled' then
+    delete from mismatch where tenant_id = p_tenant and subject_kind = 'user' and kind = 'disputed'
+      and subject_id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'settled') v));
+  end if;
+  if p ? 'disputed' then
+    insert into mismatch (tenant_id, subject_kind, subject_id, kind, state, detail, rival_id)
+    select p_tenant, 'user', r.user_id, 'disputed', 'confirmed', r.detail, r.rival_id
+    from jsonb_to_recordset(p -> 'disputed') as r(user_id uuid, detail text, rival_id uuid)
+    on conflict (tenant_id, subject_kind, subject_id) do update set kind = 'disputed', state = 'confirmed',
+      detail = excluded.detail, rival_id = excluded.rival_id;
+  end if;
+  if p ? 'happened' then
+    update lane set event_sequence = event_sequence + jsonb_array_length(p -> 'happened')
+    where tenant_id = p_tenant returning event_sequence - jsonb_array_length(p -> 'happened') into first_event;
+    with happened as (
+      select r.*, first_event + row_number() over () as sequence
+      from jsonb_to_recordset(p -> 'happened') as r(id uuid, action text, member_id uuid, change_id bigint, detail jsonb)
+    ), audited as (
+      insert into audit_entry (id, tenant_id, actor, action, member_id, change_id, detail)
+      select id, p_tenant, 'lockstep', action, member_id, change_id, detail from happened
+    )
+    insert into event (tenant_id, sequence, type, member_id, payload)
+    select p_tenant, sequence, action, member_id, detail from happened;
+  end if;
+  update change set state = 'applied', applied_at = clock_timestamp(), error = null where id = any (p_applied);
+  if cardinality(p_parents) > 0 then perform lane_close_spread(p_parents); end if;
+end $$;
+
+-- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
+-- once. Touches only members whose directory user is inactive or gone.
+create or replace function lane_cut(p_tenant uuid, p_user uuid)
+returns boolean language plpgsql as $$
+begin
+  perform set_config('lockstep.tenant', p_tenant::text, true);
+  update member set status = 'suspended', updated_at = clock_timestamp()
+  where status = 'active' and id = (select l.member_id from link l where l.tenant_id = p_tenant and l.user_id = p_user)
+    and not exists (select from mirror_user u where u.id = p_user and u.active);
+  return found;
+end $$;
+
+-- Tenants with a lane that has something due: a retry whose time has come, or a change that nobody took within
+-- p_after. Hops from tenant to tenant over change_lane, so its cost follows the tenants with work, not the backlog.
+create or replace function lanes_due(p_after interval)
+returns setof uuid language sql stable as $$
+  with recursive lanes as (
+    (select tenant_id from change where state = 'pending' order by tenant_id limit 1)
+    union all
+    select (select c.tenant_id from change c where c.state = 'pending' and c.tenant_id > l.tenant_id
+      order by c.tenant_id limit 1)
+    from lanes l where l.tenant_id is not null
+  )
+  select l.tenant_id from lanes l where l.tenant_id is not null and exists (
+    select from change c where c.tenant_id = l.tenant_id and c.state = 'pending'
+      and coalesce(c.retry_at, c.committed_at + p_after) <= now())
+$$;

@@ -1,0 +1,172 @@
+/**
+ * Who is whom: ties directory users to members, in the order of docs/architecture.md, and stops at the first rule that
+ * answers. Pure, no I/O. It depends on the facts alone and not on the order in which changes are worked: claimants of one
+ * e-mail are ranked by when they claimed it at the source.
+ */
+import type { SourceUser } from './desired.ts';
+
+/** What ties a member to a directory user that is gone, or to an SSO subject. */
+export interface RememberedLink {
+  memberId: string;
+  directoryId: string | null;
+  provider: string;
+  pulled: boolean;
+  /** False for an SSO subject, which is a claimant of its own and not a person who left. */
+  gone: boolean;
+  externalId: string | null;
+  userNameKey: string | null;
+  emailKey: string | null;
+}
+
+export interface WhoFacts {
+  /** Every user in question, and every present user that shares a key with one of them. */
+  users: readonly SourceUser[];
+  /** Directory user id → member id, for users already linked. */
+  linked: ReadonlyMap<string, string>;
+  /** Links without a present user that share a key with a user that is not yet linked. */
+  remembered: readonly RememberedLink[];
+  provedDomains: ReadonlySet<string>;
+}
+
+export interface Identity {
+  /** New links, directory user id → member id. */
+  links: Map<string, string>;
+  /** Users whose e-mail another user claimed first without a tie: user id → the rival's id. */
+  disputed: Map<string, { rivalId: string | null; reason: string }>;
+}
+
+interface Candidate {
+  memberId: string;
+  /** The present user behind the candidate, if there is one. */
+  userId: string | null;
+}
+
+/** @param newMemberId makes the id of a member that does not exist yet, from the user it is made for */
+export function whoIsWhom(facts: WhoFacts, newMemberId: (user: SourceUser) => string): Identity {
+  const links = new Map<string, string>();
+  const disputed: Identity['disputed'] = new Map();
+  const memberOf = (user: SourceUser) => facts.linked.get(user.id) ?? links.get(user.id);
+
+  const byFirstSight = [...facts.users].sort((a, b) => a.firstSeen - b.firstSeen);
+  for (const user of byFirstSight) {
+    if (memberOf(user) !== undefined) continue;
+    const candidates = firstAnswer(user, facts, memberOf);
+    if (candidates.length === 1 && candidates[0]) links.set(user.id, candidates[0].memberId);
+    else if (candidates.length > 1) {
+      disputed.set(user.id, {
+        rivalId: candidates[0]?.userId ?? null,
+        reason: `it matches ${candidates.length} members at once`,
+      });
+    } else if (!rivalOf(user, facts.users, memberOf)) links.set(user.id, newMemberId(user));
+  }
+  for (const user of byFirstSight) {
+    const rival = rivalOf(user, facts.users, memberOf);
+    if (rival) {
+      disputed.set(user.id, {
+        rivalId: rival.id,
+        reason: 'its e-mail address was claimed first by a user of another identity provider',
+      });
+    }
+  }
+  return { links, disputed };
+}
+
+/**
+ * The user that claimed this one's e-mail first: present, of another identity provider, not the same member.
+ * A rename into a taken e-mail is a second claim as well: it loses its grants until one of the two moves.
+ */
+function rivalOf(
+  user: SourceUser,
+  users: readonly SourceUser[],
+  memberOf: (user: SourceUser) => string | undefined,
+): SourceUser | undefined {
+  if (user.emailKey === null) return undefined;
+  const member = memberOf(user);
+  let first: SourceUser | undefined;
+  for (const other of users) {
+    if (other.emailKey !== user.emailKey || other.provider === user.provider) continue;
+    if (other.claimed >= user.claimed) continue;
+    if (member !== undefined && memberOf(other) === member) continue;
+    if (!first || other.claimed < first.claimed) first = other;
+  }
+  return first;
+}
+
+/** The members that the first answering rule names; several of them are an ambiguity. */
+function firstAnswer(
+  user: SourceUser,
+  facts: WhoFacts,
+  memberOf: (user: SourceUser) => string | undefined,
+): Candidate[] {
+  // A key that has moved since first sight proves nothing about who somebody was.
+  const keysAsBorn = user.claimed === user.firstSeen;
+  const rules: ((key: Keys) => boolean)[] = [
+    (key) => user.externalId !== null && key.externalId === user.externalId && sameStableId(user, key),
+    (key) => keysAsBorn && key.provider === user.provider && !contradicts(user, key) && sameKey(user, key),
+    (key) =>
+      keysAsBorn &&
+      user.emailKey !== null &&
+      key.emailKey === user.emailKey &&
+      key.directoryId !== user.directoryId &&
+      facts.provedDomains.has(user.emailKey.slice(user.emailKey.indexOf('@') + 1)),
+  ];
+  const known: (Keys & Candidate)[] = [];
+  for (const other of facts.users) {
+    const memberId = other.id === user.id ? undefined : memberOf(other);
+    // Two present users of one directory are two people, whatever they share.
+    if (memberId !== undefined && other.directoryId !== user.directoryId) {
+      known.push({ ...other, memberId, userId: other.id });
+    }
+  }
+  for (const link of facts.remembered) {
+    if (link.gone || link.directoryId === null) known.push({ ...link, userId: null });
+  }
+  for (const rule of rules) {
+    const members = new Map<string, Candidate>();
+    for (const key of known) {
+      if (rule(key) && !occupied(key.memberId, user, facts, memberOf)) members.set(key.memberId, key);
+    }
+    if (members.size > 0) return [...members.values()];
+  }
+  return [];
+}
+
+interface Keys {
+  directoryId: string | null;
+  provider: string;
+  pulled: boolean;
+  externalId: string | null;
+  userNameKey: string | null;
+  emailKey: string | null;
+}
+
+/** External ids are comparable within one provider, or between a push and the pull of the object that it names. */
+function sameStableId(user: SourceUser, key: Keys): boolean {
+  return key.provider === user.provider || key.pulled !== user.pulled;
+}
+
+function sameKey(user: SourceUser, key: Keys): boolean {
+  return key.userNameKey === user.userNameKey || (user.emailKey !== null && key.emailKey === user.emailKey);
+}
+
+/** One directory gave both ids and they differ: an address that went to a new person. */
+function contradicts(user: SourceUser, key: Keys): boolean {
+  return (
+    key.directoryId === user.directoryId &&
+    key.externalId !== null &&
+    user.externalId !== null &&
+    key.externalId !== user.externalId
+  );
+}
+
+/** A member has at most one present user of a directory. */
+function occupied(
+  memberId: string,
+  user: SourceUser,
+  facts: WhoFacts,
+  memberOf: (user: SourceUser) => string | undefined,
+): boolean {
+  return facts.users.some(
+    (other) => other.id !== user.id && other.directoryId === user.directoryId && memberOf(other) === memberId,
+  );
+}
