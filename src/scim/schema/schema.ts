@@ -1,0 +1,98 @@
+/**
+ * The public face of the schemas: the definitions, and how a name in a filter, a path or a body finds its attribute.
+ * Promises: names are compared without case; the longest known URN prefix wins; a look-up costs time linear in the
+ * name, whatever it holds, and never depends on anything but its arguments.
+ */
+import type { Attribute, Schema } from './attribute.ts';
+import { commonAttributes } from './common.ts';
+import { enterpriseUserSchema } from './enterprise.ts';
+import { groupSchema } from './group.ts';
+import { userSchema } from './user.ts';
+
+export type { Attribute, AttributeType, Schema } from './attribute.ts';
+export { commonAttributes, enterpriseUserSchema, groupSchema, userSchema };
+
+/** The schemas of one resource type of one directory. */
+export interface ResourceSchemas {
+  readonly core: Schema;
+  readonly extensions: readonly Schema[];
+}
+
+export const userSchemas: ResourceSchemas = { core: userSchema, extensions: [enterpriseUserSchema] };
+export const groupSchemas: ResourceSchemas = { core: groupSchema, extensions: [] };
+
+/** Where an attribute stands in a resource: `resource[extension.id]?[attribute.name][sub.name]`. */
+export interface AttributeRef {
+  /** null for an attribute of the core schema or of every resource */
+  readonly extension: Schema | null;
+  readonly attribute: Attribute;
+  readonly sub: Attribute | null;
+}
+
+/**
+ * Resolves `name`, `name.sub`, `urn:…:name.sub`.
+ * @returns null for what no schema defines, for an extension's URN alone too (see {@link findExtension})
+ */
+export function findAttribute(schemas: ResourceSchemas, path: string): AttributeRef | null {
+  const lower = path.toLowerCase();
+  const schema = longestPrefix(schemas, lower);
+  if (schema === null) return inSchema(null, schemas.core, lower, true);
+  if (lower.length <= schema.id.length + 1) return null;
+  const rest = lower.slice(schema.id.length + 1);
+  return schema === schemas.core ? inSchema(null, schema, rest, true) : inSchema(schema, schema, rest, false);
+}
+
+/** The extension of this URN, in any case; null for anything else. */
+export function findExtension(schemas: ResourceSchemas, urn: string): Schema | null {
+  const lower = urn.toLowerCase();
+  return schemas.extensions.find((s) => s.id.toLowerCase() === lower) ?? null;
+}
+
+/** The sub-attribute of this name, in any case. */
+export function findSub(attribute: Attribute, name: string): Attribute | null {
+  return (attribute.subAttributes && byName(attribute.subAttributes).get(name.toLowerCase())) ?? null;
+}
+
+/** The attribute's canonical spelling, as an error or a path names it. */
+export function nameOf(ref: AttributeRef): string {
+  const name = ref.sub ? `${ref.attribute.name}.${ref.sub.name}` : ref.attribute.name;
+  return ref.extension ? `${ref.extension.id}:${name}` : name;
+}
+
+function longestPrefix(schemas: ResourceSchemas, lower: string): Schema | null {
+  let best: Schema | null = null;
+  for (const schema of [schemas.core, ...schemas.extensions]) {
+    const { length } = schema.id;
+    const ends = lower.length === length || lower[length] === ':';
+    if (ends && lower.startsWith(schema.id.toLowerCase()) && length > (best?.id.length ?? 0)) best = schema;
+  }
+  return best;
+}
+
+function inSchema(
+  extension: Schema | null,
+  schema: Schema,
+  lower: string,
+  withCommon: boolean,
+): AttributeRef | null {
+  const dot = lower.indexOf('.');
+  const name = dot < 0 ? lower : lower.slice(0, dot);
+  const attribute =
+    byName(schema.attributes).get(name) ?? (withCommon ? byName(commonAttributes).get(name) : undefined);
+  if (!attribute) return null;
+  if (dot < 0) return { extension, attribute, sub: null };
+  const sub = findSub(attribute, lower.slice(dot + 1));
+  return sub && { extension, attribute, sub };
+}
+
+// What a list of definitions looks like by name: derived from the list alone, and gone when the list is.
+const indexes = new WeakMap<readonly Attribute[], ReadonlyMap<string, Attribute>>();
+
+/** @returns by lower-case name */
+function byName(attributes: readonly Attribute[]): ReadonlyMap<string, Attribute> {
+  const known = indexes.get(attributes);
+  if (known) return known;
+  const index = new Map(attributes.map((a) => [a.name.toLowerCase(), a]));
+  indexes.set(attributes, index);
+  return index;
+}
