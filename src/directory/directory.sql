@@ -166,7 +166,9 @@ begin
     return;
   end if;
   return query
-  select 'ok', g.id, g.doc::text, g.version, g.created_at, g.updated_at,
+  select 'ok', g.id,
+    (g.doc || jsonb_strip_nulls(jsonb_build_object('displayName', g.display_name, 'externalId', g.external_id)))::text,
+    g.version, g.created_at, g.updated_at,
     case when p_members then mirror_group_members(g.id) end
   from mirror_group g where g.id = any (p_ids) and g.directory_id = p_directory;
 end $$;

@@ -95,7 +95,7 @@ export interface DirectoryStore {
     program: GroupProgram,
     receivedAt: Date,
   ): Promise<GroupWritten>;
-  /** The group's doc has displayName and externalId in columns: `doc` comes back without them, see {@link readGroup}. */
+  /** displayName and externalId stand in columns, so that a rename rewrites no document; `doc` comes back with them. */
   readGroup(caller: Caller, id: string, withMembers: boolean): Promise<Read>;
   deleteGroup(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
   /**

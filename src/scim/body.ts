@@ -1,0 +1,160 @@
+/**
+ * Reads a request's JSON body. Promises: it holds at most the limit in memory; what it lets through is one JSON
+ * object that PostgreSQL's jsonb can hold (valid UTF-8, no NUL, no lone surrogate, bounded depth) and that is safe to
+ * copy (no `__proto__` and the like). Everything else is an error value that says what to change.
+ *
+ * Written out rather than express.json(), which takes other charsets, drains a body of any size before it answers,
+ * reads an empty body as {}, and checks none of the above.
+ */
+import { isUtf8 } from 'node:buffer';
+import type { IncomingMessage } from 'node:http';
+import { done, failed, type Refusal, type Result } from './errors.ts';
+
+export interface BodyLimits {
+  /** Bytes of a body; a longer one is 413. */
+  bodyBytes: number;
+  /** Levels of arrays and objects within each other. */
+  bodyDepth: number;
+}
+
+export type JsonObject = Record<string, unknown>;
+
+/** Rejects when the client goes away before the body is complete. */
+export async function readBody(req: IncomingMessage, limits: BodyLimits): Promise<Result<JsonObject>> {
+  const refusal = mediaRefusal(req.headers['content-type'], req.headers['content-encoding']);
+  const bytes = await collect(req, limits.bodyBytes);
+  if (refusal) return failed(415, undefined, refusal);
+  if (bytes === undefined) {
+    return failed(
+      413,
+      undefined,
+      `The request body is larger than ${limits.bodyBytes} bytes. Send fewer members or attributes in one request.`,
+    );
+  }
+  return parseBody(bytes, limits);
+}
+
+function mediaRefusal(type: string | undefined, encoding: string | undefined): string | undefined {
+  if (encoding !== undefined && encoding.toLowerCase() !== 'identity') {
+    return `The request body has the Content-Encoding ${quote(encoding)}. Send it uncompressed.`;
+  }
+  // The one form that clients really send, before the general one.
+  if (type === undefined || type === 'application/scim+json' || type === 'application/json') return undefined;
+  const [media = '', ...parameters] = type.split(';').map((part) => part.trim().toLowerCase());
+  if (media !== 'application/scim+json' && media !== 'application/json') {
+    return `The request body has the Content-Type ${quote(type)}. Send application/scim+json or application/json.`;
+  }
+  const charset = parameters.find((p) => p.startsWith('charset='))?.slice('charset='.length);
+  if (charset !== undefined && !/^"?(utf-?8|us-ascii)"?$/.test(charset)) {
+    return `The request body has the charset ${quote(charset)}. Send it in UTF-8.`;
+  }
+  return undefined;
+}
+
+/**
+ * The body's bytes, or undefined when it is too long. Up to eight times the limit is read and dropped, so that the
+ * client gets to read the answer; from there on the connection is closed with the answer.
+ */
+function collect(req: IncomingMessage, limit: number): Promise<Buffer | undefined> {
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    req.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= limit) chunks.push(chunk);
+      else {
+        chunks.length = 0;
+        if (size > 8 * limit) resolve(undefined);
+      }
+    });
+    req.on('end', () => {
+      if (size > limit) resolve(undefined);
+      else resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
+    });
+    req.on('error', reject);
+    req.on('close', () => {
+      if (!req.complete) reject(new ClientGone());
+    });
+  });
+}
+
+/** The client closed the connection before its request was complete: there is nobody to answer. */
+export class ClientGone extends Error {}
+
+export function parseBody(bytes: Buffer, limits: BodyLimits): Result<JsonObject> {
+  if (!isUtf8(bytes)) {
+    return failed(400, 'invalidSyntax', 'The request body is not valid UTF-8. Send it in UTF-8.');
+  }
+  const text = bytes.toString('utf8');
+  let value: unknown;
+  try {
+    value = JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
+  } catch (error) {
+    const why = text.trim() === '' ? 'it is empty' : (error as Error).message.slice(0, 200);
+    return failed(
+      400,
+      'invalidSyntax',
+      `The request body is not valid JSON: ${wellFormed(why)}. Send one JSON object.`,
+    );
+  }
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) {
+    return failed(400, 'invalidSyntax', 'The request body is not a JSON object. Send one JSON object.');
+  }
+  const flaw = findFlaw(value, limits.bodyDepth);
+  if (flaw) return flaw;
+  return done(value as JsonObject);
+}
+
+/** Keys that no SCIM attribute has and that change an object's own behaviour where they are copied. */
+const UNSAFE_KEYS = new Set(['__proto__', 'constructor', 'prototype']);
+
+function findFlaw(value: unknown, depth: number): Refusal | undefined {
+  if (typeof value === 'string') return flawOfText(value);
+  if (typeof value !== 'object' || value === null) return undefined;
+  if (depth === 0) {
+    return failed(400, 'invalidSyntax', 'The request body is nested too deeply. Send a flat SCIM resource.');
+  }
+  if (Array.isArray(value)) {
+    for (const entry of value) {
+      const flaw = findFlaw(entry, depth - 1);
+      if (flaw) return flaw;
+    }
+    return undefined;
+  }
+  for (const key of Object.keys(value)) {
+    if (UNSAFE_KEYS.has(key)) {
+      return failed(
+        400,
+        'invalidSyntax',
+        `The request body has the key "${key}", which no attribute may have. Remove it from the attribute mapping.`,
+      );
+    }
+    const flaw = flawOfText(key) ?? findFlaw((value as JsonObject)[key], depth - 1);
+    if (flaw) return flaw;
+  }
+  return undefined;
+}
+
+function flawOfText(text: string): Refusal | undefined {
+  if (storable(text)) return undefined;
+  return failed(
+    400,
+    'invalidValue',
+    `The value ${quote(text)} has a NUL character or half of a surrogate pair, which cannot be stored. Remove it at the source.`,
+  );
+}
+
+/** Whether PostgreSQL can hold the text. */
+export function storable(text: string): boolean {
+  return text.isWellFormed() && !text.includes('\0');
+}
+
+/** A client's text inside a detail: short, and never one that breaks the answer. */
+export function quote(text: string): string {
+  const short = text.length > 80 ? `${text.slice(0, 79)}…` : text;
+  return `"${wellFormed(short)}"`;
+}
+
+function wellFormed(text: string): string {
+  return text.toWellFormed().replaceAll('\0', '�');
+}

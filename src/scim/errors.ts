@@ -1,0 +1,177 @@
+/**
+ * What a SCIM request can be refused with. Errors that a person can cause are values of this room; `detail` is read
+ * by the IT administrator on the identity provider's screen, so it says what happened, to which thing, and what to
+ * do next. Promises: every refusal renders as an RFC 7644 §3.12 body that ends with the request id, and nothing of
+ * a thrown error reaches the client.
+ */
+import type { Refused } from '../directory/directory.ts';
+
+/** RFC 7644 §3.12, table 9. */
+export type ScimType =
+  | 'invalidFilter'
+  | 'tooMany'
+  | 'uniqueness'
+  | 'mutability'
+  | 'invalidSyntax'
+  | 'invalidPath'
+  | 'noTarget'
+  | 'invalidValue'
+  | 'invalidVers'
+  | 'sensitive';
+
+export interface ScimError {
+  status: number;
+  scimType?: ScimType;
+  detail: string;
+  headers?: Record<string, string>;
+  /** The store has let the caller in before it refused; without it the caller is checked before the error is shown. */
+  entered?: true;
+}
+
+export interface Refusal {
+  ok: false;
+  error: ScimError;
+}
+export type Result<T> = { ok: true; value: T } | Refusal;
+
+export const done = <T>(value: T): { ok: true; value: T } => ({ ok: true, value });
+
+export function failed(status: number, scimType: ScimType | undefined, detail: string): Refusal {
+  return { ok: false, error: scimType ? { status, scimType, detail } : { status, detail } };
+}
+
+export const noToken: ScimError = {
+  status: 401,
+  detail:
+    'The request carries no bearer token. Enter the token of this directory as the secret token (API token) in your ' +
+    "identity provider's provisioning settings.",
+  headers: { 'WWW-Authenticate': 'Bearer realm="SCIM"' },
+  entered: true,
+};
+
+const invalidToken = { 'WWW-Authenticate': 'Bearer realm="SCIM", error="invalid_token"' };
+
+// One text for a directory that is not there, one of somebody else and a wrong secret: they must not be told apart.
+const refusals: Record<Refused, ScimError> = {
+  unknown: {
+    status: 401,
+    detail:
+      'This token does not open this address. Copy the SCIM base URL (tenant URL) and the token of the same ' +
+      "directory into your identity provider's provisioning settings, or make a new token and enter that.",
+    headers: invalidToken,
+    entered: true,
+  },
+  revoked: {
+    status: 401,
+    detail:
+      "This directory's token has been revoked. Make a new token for the directory and enter it in your identity " +
+      "provider's provisioning settings.",
+    headers: invalidToken,
+    entered: true,
+  },
+  expired: {
+    status: 401,
+    detail:
+      "This directory's token has expired. Make a new token for the directory and enter it in your identity " +
+      "provider's provisioning settings.",
+    headers: invalidToken,
+    entered: true,
+  },
+  paused: {
+    status: 403,
+    detail:
+      'Provisioning of this directory is paused, so nothing was read or written. Ask the administrator of the ' +
+      'application to resume the directory; then retry, for nothing that was sent meanwhile has been kept.',
+    entered: true,
+  },
+};
+
+export type StoreRefusal = Refused | 'not_found' | 'uniqueness' | 'stale';
+
+/** What the store refused, as an error. `thing` names it for a person: `User 0190…`. */
+export function refused(outcome: StoreRefusal, thing: string, taken?: string): Refusal {
+  switch (outcome) {
+    case 'not_found':
+      return {
+        ok: false,
+        error: {
+          status: 404,
+          detail: `${thing} does not exist in this directory. It may have been deleted; look it up again and create it if it is missing.`,
+          entered: true,
+        },
+      };
+    case 'uniqueness':
+      return {
+        ok: false,
+        error: {
+          status: 409,
+          scimType: 'uniqueness',
+          detail: `${taken ?? thing} is already taken in this directory. Look up the existing one and update it, or choose another value.`,
+          entered: true,
+        },
+      };
+    case 'stale':
+      return {
+        ok: false,
+        error: {
+          status: 412,
+          detail: `${thing} has changed since the version that the request names (If-Match). Read it again and repeat the change on what you find.`,
+          entered: true,
+        },
+      };
+    default:
+      return { ok: false, error: refusals[outcome] };
+  }
+}
+
+/** A refusal that was found after the store had let the caller in. */
+export const letIn = (refusal: Refusal): Refusal => ({
+  ok: false,
+  error: { ...refusal.error, entered: true },
+});
+
+/** Many writers moved one resource between our read and our write, ten times in a row. */
+export const contended = (thing: string): Refusal => ({
+  ok: false,
+  error: {
+    status: 503,
+    detail: `${thing} is being changed by many requests at once, so this one was not applied. Repeat it.`,
+    headers: { 'Retry-After': '1' },
+    entered: true,
+  },
+});
+
+const CONNECTION =
+  /^(08...|57P0[123]|53300|40001|40P01|ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|ENOENT)$/;
+const CONNECTION_WORDS = /Connection terminated|timeout exceeded when trying to connect|Client was closed/;
+
+/** A thrown error as an answer: a database that cannot be reached is 503, everything else is a bug. */
+export function thrown(error: unknown): ScimError {
+  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
+  if (CONNECTION.test(String(code ?? '')) || CONNECTION_WORDS.test(String(message ?? ''))) {
+    return {
+      status: 503,
+      detail:
+        'The service cannot reach its database at the moment, so nothing was written. Try again shortly.',
+      headers: { 'Retry-After': '5' },
+      entered: true,
+    };
+  }
+  return {
+    status: 500,
+    detail:
+      'The service failed to answer this request because of an error of its own, which has been logged. Repeat the ' +
+      'request; if it fails again, give the request id to support.',
+    entered: true,
+  };
+}
+
+/** RFC 7644 §3.12: `status` is a string. */
+export function errorText(error: ScimError, requestId: string): string {
+  return JSON.stringify({
+    schemas: ['urn:ietf:params:scim:api:messages:2.0:Error'],
+    status: String(error.status),
+    ...(error.scimType ? { scimType: error.scimType } : {}),
+    detail: `${error.detail} Request id: ${requestId}`,
+  });
+}

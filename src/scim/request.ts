@@ -1,0 +1,135 @@
+/**
+ * One SCIM request as the handlers see it, and its answer. Promises: nothing a client sends in a header ends up in a
+ * URL of ours unchecked; X-Forwarded-* counts only where the deployment says that a proxy of its own sets it.
+ */
+import type express from 'express';
+import type { Credentials } from '../credential/credential.ts';
+import type { Caller } from '../directory/directory.ts';
+import { type JsonObject, quote, storable } from './body.ts';
+import { done, failed, noToken, type Refusal, type Result, refused } from './errors.ts';
+import { meets, readCondition } from './etag.ts';
+import { type Projection, readProjection } from './projection.ts';
+
+export interface ScimRequest {
+  /** UUIDv7; in the X-Request-Id header and at the end of each error's detail. */
+  requestId: string;
+  receivedAt: Date;
+  caller: Caller;
+  /** Absolute URL of the directory's SCIM base, no slash at the end. */
+  base: string;
+  query: URLSearchParams;
+  ifMatch: string | undefined;
+  ifNoneMatch: string | undefined;
+}
+
+/** `text` undefined means no body. */
+export interface Answer {
+  status: number;
+  text?: string;
+  headers?: Record<string, string>;
+}
+
+/** `id` is the last part of a path that has one, else empty; `body` is {} for methods without one. */
+export type Handler = (request: ScimRequest, id: string, body: JsonObject) => Promise<Result<Answer>>;
+
+export interface Origin {
+  /** Where clients reach this server; what `Host` says when undefined. */
+  publicUrl?: string;
+  trustProxy: boolean;
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
+
+export function isUuid(text: string): boolean {
+  return UUID.test(text);
+}
+
+/** Who is asking, as far as the request alone can tell; whether it is so is for the store to say. */
+export function readCaller(
+  credentials: Credentials,
+  directoryId: string,
+  authorization: string | undefined,
+): { ok: true; value: Caller } | Refusal {
+  const token = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
+  if (token === undefined) return { ok: false, error: noToken };
+  const presented = credentials.read('lst', token);
+  if (!presented || !isUuid(directoryId)) return refused('unknown', '');
+  return done({
+    directoryId: directoryId.toLowerCase(),
+    tokenId: presented.id,
+    digest: presented.digest,
+  });
+}
+
+const HOST = /^(?:[\w.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::\d{1,5})?$/;
+
+export function baseOf(req: express.Request, origin: Origin): string {
+  if (origin.publicUrl !== undefined) return origin.publicUrl.replace(/\/+$/, '') + req.baseUrl;
+  const forwarded = (name: string) => (origin.trustProxy ? req.get(name)?.split(',')[0]?.trim() : undefined);
+  const host = [forwarded('x-forwarded-host'), req.headers.host].find((h) => h && HOST.test(h));
+  const proto = forwarded('x-forwarded-proto')?.toLowerCase();
+  const secure = 'encrypted' in req.socket;
+  const scheme = proto === 'https' || proto === 'http' ? proto : secure ? 'https' : 'http';
+  return `${scheme}://${host ?? `127.0.0.1:${req.socket.localPort}`}${req.baseUrl}`;
+}
+
+const EMPTY = new URLSearchParams();
+
+/** Express's own parser turns `a[b]` into objects; SCIM has only plain names. */
+export function queryOf(url: string): URLSearchParams {
+  const mark = url.indexOf('?');
+  return mark < 0 ? EMPTY : new URLSearchParams(url.slice(mark + 1));
+}
+
+/** A parameter that may stand once; undefined when it is absent or empty. */
+export function parameter(query: URLSearchParams, name: string): Result<string | undefined> {
+  const values = query.getAll(name);
+  if (values.length > 1) {
+    return failed(
+      400,
+      'invalidValue',
+      `The query parameter ${name} is given ${values.length} times. Give it once.`,
+    );
+  }
+  const value = values[0];
+  if (value !== undefined && !storable(value)) {
+    return failed(
+      400,
+      'invalidValue',
+      `The query parameter ${name} has a NUL character: ${quote(value)}. Remove it.`,
+    );
+  }
+  return done(value === '' ? undefined : value);
+}
+
+/** `attributes` and `excludedAttributes` of a query. */
+export function projectionOf(query: URLSearchParams): Result<Projection | undefined> {
+  if (query.size === 0) return done(undefined);
+  const attributes = parameter(query, 'attributes');
+  if (!attributes.ok) return attributes;
+  const excluded = parameter(query, 'excludedAttributes');
+  if (!excluded.ok) return excluded;
+  return done(readProjection(names(attributes.value), names(excluded.value)));
+}
+
+function names(list: string | undefined): string[] {
+  return list === undefined ? [] : list.split(',').filter((name) => name.trim() !== '');
+}
+
+/**
+ * The version a conditional delete or group write names; null for none. `current` is asked only when If-Match does
+ * not name exactly one; `*` is met by whatever is there.
+ */
+export async function expectedVersion(
+  request: ScimRequest,
+  thing: string,
+  current: () => Promise<Result<number>>,
+): Promise<Result<number | null>> {
+  const condition = readCondition(request.ifMatch);
+  if (condition === undefined || condition === 'any') return done(null);
+  const [only] = condition;
+  if (condition.length === 1 && only !== undefined) return done(only);
+  const found = await current();
+  if (!found.ok) return found;
+  return meets(condition, found.value) ? found : refused('stale', thing);
+}

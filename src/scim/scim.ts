@@ -1,0 +1,289 @@
+/**
+ * SCIM 2.0 (RFC 7643, 7644) of one directory, to be mounted at `/scim/v2/:directory`: the public face of this room.
+ * Promises: a 2xx means that mirror and change log hold what was sent; every refusal is a SCIM error with the
+ * request id; who may not enter learns nothing, not even whether the directory, the path or the body is right;
+ * nothing about a caller is cached.
+ */
+import { performance } from 'node:perf_hooks';
+import express from 'express';
+import { v7 as uuidv7 } from 'uuid';
+import type { Credentials } from '../credential/credential.ts';
+import type { DirectoryStore } from '../directory/directory.ts';
+import { ClientGone, type JsonObject, quote, readBody } from './body.ts';
+import { openDiscovery } from './discovery.ts';
+import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
+import { openGroups } from './groups.ts';
+import { openLists } from './list.ts';
+import type { ResourceType } from './represent.ts';
+import {
+  type Answer,
+  baseOf,
+  type Handler,
+  isUuid,
+  queryOf,
+  readCaller,
+  type ScimRequest,
+} from './request.ts';
+import { openUsers } from './users.ts';
+
+export interface ScimLimits {
+  /** Bytes of a request body; default 2 MiB. */
+  bodyBytes: number;
+  /** Levels of arrays and objects in a body; default 32. */
+  bodyDepth: number;
+  /** Resources a page has when the client names no count; default 100. */
+  pageDefault: number;
+  /** Resources a page has at most, advertised as filter.maxResults; default 200. */
+  pageMax: number;
+}
+
+export const defaultLimits: ScimLimits = {
+  bodyBytes: 2 * 1024 * 1024,
+  bodyDepth: 32,
+  pageDefault: 100,
+  pageMax: 200,
+};
+
+/** What a request was and became, for metrics. */
+export interface ObservedRequest {
+  method: string;
+  /** User, Group, ServiceProviderConfig, ResourceType, Schema, Search, Me, Bulk, or unknown. */
+  resource: string;
+  status: number;
+  /** Empty when the answer has none. */
+  scimType: string;
+  seconds: number;
+  /** As in the URL where that is a uuid, else empty; not proof that the directory exists. */
+  directoryId: string;
+}
+
+/** A request that failed through no fault of the client. */
+export interface ScimLogEntry {
+  requestId: string;
+  method: string;
+  path: string;
+  directoryId: string;
+  status: number;
+  error: unknown;
+}
+
+export interface ScimOptions {
+  store: DirectoryStore;
+  credentials: Credentials;
+  /** Absolute URL under which clients reach this server, without a trailing slash; the Host header's when absent. */
+  publicUrl?: string;
+  /** Whether X-Forwarded-Proto and X-Forwarded-Host are set by a proxy of ours. */
+  trustProxy: boolean;
+  limits?: Partial<ScimLimits>;
+  observe?: (request: ObservedRequest) => void;
+  log: (entry: ScimLogEntry) => void;
+}
+
+const NOBODY: JsonObject = {};
+const WITH_BODY = new Set(['POST', 'PUT', 'PATCH']);
+const NIL = '00000000-0000-0000-0000-000000000000';
+
+export function scimRouter(options: ScimOptions): express.Router {
+  const { store, credentials, log, observe } = options;
+  const limits = { ...defaultLimits, ...options.limits };
+  const users = openUsers(store);
+  const groups = openGroups(store);
+  const lists = openLists(store, limits);
+  const discovery = openDiscovery(limits);
+  const router = express.Router({ mergeParams: true });
+
+  /** Answers with what `handler` says, whatever happens in it. */
+  function endpoint(resource: string, handler: Handler): express.RequestHandler {
+    return async (req, res) => {
+      const receivedAt = new Date();
+      const started = performance.now();
+      const requestId = uuidv7();
+      const path = req.params as { directory?: string; id?: string };
+      const directoryId = path.directory ?? '';
+      let answer: Answer;
+      let scimType = '';
+      try {
+        const caller = readCaller(credentials, directoryId, req.headers.authorization);
+        let result: Result<Answer>;
+        if (caller.ok) {
+          const request: ScimRequest = {
+            requestId,
+            receivedAt,
+            caller: caller.value,
+            base: baseOf(req, options),
+            query: queryOf(req.url),
+            ifMatch: req.get('if-match'),
+            ifNoneMatch: req.get('if-none-match'),
+          };
+          result = await handle(handler, request, path.id ?? '', req);
+          if (!result.ok && !result.error.entered) result = (await enter(request)) ?? result;
+        } else {
+          result = caller;
+        }
+        if (result.ok) {
+          answer = result.value;
+        } else {
+          scimType = result.error.scimType ?? '';
+          answer = errorAnswer(result.error, requestId);
+        }
+      } catch (error) {
+        if (error instanceof ClientGone) return;
+        const failure = thrown(error);
+        log({
+          requestId,
+          method: req.method,
+          path: req.baseUrl + req.path,
+          directoryId,
+          status: failure.status,
+          error,
+        });
+        answer = errorAnswer(failure, requestId);
+      }
+      send(res, answer, requestId);
+      observe?.({
+        method: req.method,
+        resource,
+        status: answer.status,
+        scimType,
+        seconds: (performance.now() - started) / 1000,
+        directoryId: isUuid(directoryId) ? directoryId.toLowerCase() : '',
+      });
+    };
+  }
+
+  async function handle(
+    handler: Handler,
+    request: ScimRequest,
+    id: string,
+    req: express.Request,
+  ): Promise<Result<Answer>> {
+    if (!WITH_BODY.has(req.method)) return handler(request, id, NOBODY);
+    const body = await readBody(req, limits);
+    return body.ok ? handler(request, id, body.value) : body;
+  }
+
+  /** The refusal of a caller who may not enter: with it, nothing else is said. */
+  async function enter(request: ScimRequest): Promise<Refusal | undefined> {
+    const read = await store.readUser(request.caller, NIL);
+    return read.outcome === 'ok' || read.outcome === 'not_found'
+      ? undefined
+      : refused(read.outcome, 'The request');
+  }
+
+  /** A handler that needs no store of its own but whose caller must be let in all the same. */
+  const entered =
+    (handler: (request: ScimRequest, id: string) => Result<Answer>): Handler =>
+    async (request, id) =>
+      (await enter(request)) ?? handler(request, id);
+
+  /** A handler of one resource: an id that is no uuid names none of ours. */
+  const one =
+    (kind: string, handler: Handler): Handler =>
+    async (request, id, body) => {
+      if (isUuid(id)) return handler(request, id.toLowerCase(), body);
+      return failed(
+        404,
+        undefined,
+        `The ${kind} ${quote(id)} does not exist in this directory. Look it up by its name; ids are those that this server gave.`,
+      );
+    };
+
+  type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  function route(path: string, resource: string, handlers: Partial<Record<Method, Handler>>): void {
+    const on = router.route(path);
+    if (handlers.GET) on.get(endpoint(resource, handlers.GET));
+    if (handlers.POST) on.post(endpoint(resource, handlers.POST));
+    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT));
+    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH));
+    if (handlers.DELETE) on.delete(endpoint(resource, handlers.DELETE));
+    const allow = [...Object.keys(handlers), ...(handlers.GET ? ['HEAD'] : []), 'OPTIONS'].join(', ');
+    // The same for every directory, so that it needs no token.
+    on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, uuidv7()));
+    on.all(
+      endpoint(resource, async () => ({
+        ok: false,
+        error: {
+          status: 405,
+          detail: `This address does not take the method of the request. It takes ${allow}.`,
+          headers: { Allow: allow },
+        },
+      })),
+    );
+  }
+
+  const search =
+    (...types: ResourceType[]): Handler =>
+    (request, _id, body) =>
+      lists.search(request, body, types);
+  route('/Users/.search', 'User', { POST: search('User') });
+  route('/Groups/.search', 'Group', { POST: search('Group') });
+  route('/.search', 'Search', { POST: search('User', 'Group') });
+  route('/Users/:id', 'User', {
+    GET: one('user', users.read),
+    PUT: one('user', users.replace),
+    PATCH: one('user', users.patch),
+    DELETE: one('user', users.remove),
+  });
+  route('/Users', 'User', { GET: (request) => lists.list(request, 'User'), POST: users.create });
+  route('/Groups/:id', 'Group', {
+    GET: one('group', groups.read),
+    PUT: one('group', groups.replace),
+    PATCH: one('group', groups.patch),
+    DELETE: one('group', groups.remove),
+  });
+  route('/Groups', 'Group', { GET: (request) => lists.list(request, 'Group'), POST: groups.create });
+  route('/ServiceProviderConfig', 'ServiceProviderConfig', { GET: entered(discovery.config) });
+  route('/ResourceTypes', 'ResourceType', { GET: entered(discovery.resourceTypes) });
+  route('/ResourceTypes/:id', 'ResourceType', { GET: entered(discovery.resourceType) });
+  route('/Schemas', 'Schema', { GET: entered(discovery.schemas) });
+  route('/Schemas/:id', 'Schema', { GET: entered(discovery.schema) });
+  const notHere: Handler = async () =>
+    failed(
+      501,
+      undefined,
+      'This operation is not offered. Address users by /Users/{id} and groups by /Groups/{id}, one a request.',
+    );
+  route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere });
+  route('/Bulk', 'Bulk', { POST: notHere });
+  router.use(
+    endpoint('unknown', async (_request) =>
+      failed(
+        404,
+        undefined,
+        'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
+      ),
+    ),
+  );
+  router.use(malformedUrl);
+  return router;
+}
+
+/** A path that cannot be decoded never reaches a handler. */
+const malformedUrl: express.ErrorRequestHandler = (error, _req, res, next) => {
+  if (res.headersSent || (error as { status?: unknown }).status !== 400) {
+    next(error);
+    return;
+  }
+  const requestId = uuidv7();
+  const detail = 'The address of the request cannot be decoded. Percent-encode the id in it as UTF-8.';
+  send(res, errorAnswer({ status: 400, scimType: 'invalidValue', detail }, requestId), requestId);
+};
+
+function errorAnswer(error: ScimError, requestId: string): Answer {
+  const answer = { status: error.status, text: errorText(error, requestId) };
+  return error.headers ? { ...answer, headers: error.headers } : answer;
+}
+
+function send(res: express.Response, answer: Answer, requestId: string): void {
+  const headers: Record<string, string | number> = { 'X-Request-Id': requestId, ...answer.headers };
+  if (answer.text === undefined) {
+    if (answer.status !== 204 && answer.status !== 304) headers['Content-Length'] = 0;
+  } else {
+    headers['Content-Type'] = 'application/scim+json; charset=utf-8';
+    headers['Content-Length'] = Buffer.byteLength(answer.text);
+    // The rest of a body that was refused halfway would be read as the next request.
+    if (answer.status === 413) headers.Connection = 'close';
+  }
+  res.writeHead(answer.status, headers);
+  res.end(answer.text);
+}

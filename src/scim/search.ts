@@ -1,0 +1,85 @@
+/**
+ * What a list request asks for, from a query string or from a SearchRequest body (RFC 7644 §3.4.2 and §3.4.3).
+ * Promises: a parameter of the wrong type is refused by name; numbers out of range are read as RFC 7644 §3.4.2.4
+ * says, so `startIndex` is at least 1 and `count` at least 0.
+ */
+import { type JsonObject, quote } from './body.ts';
+import { done, failed, type Refusal, type Result } from './errors.ts';
+import { type Projection, readProjection } from './projection.ts';
+import { parameter, projectionOf } from './request.ts';
+
+export interface Search {
+  filter?: string;
+  sortBy?: string;
+  sortOrder?: string;
+  /** From 1. */
+  startIndex: number;
+  /** At least 0; undefined leaves it to the server. */
+  count?: number;
+  projection: Projection | undefined;
+}
+
+const TEXTS = ['filter', 'sortBy', 'sortOrder'] as const;
+
+export function readQuery(query: URLSearchParams): Result<Search> {
+  const projection = projectionOf(query);
+  if (!projection.ok) return projection;
+  const search: Search = { startIndex: 1, projection: projection.value };
+  for (const name of TEXTS) {
+    const value = parameter(query, name);
+    if (!value.ok) return value;
+    if (value.value !== undefined) search[name] = value.value;
+  }
+  for (const name of ['startIndex', 'count'] as const) {
+    const value = parameter(query, name);
+    if (!value.ok) return value;
+    if (value.value === undefined) continue;
+    if (!/^\s*[+-]?\d+\s*$/.test(value.value)) return notInteger(name, value.value);
+    search[name] = inRange(name, Number(value.value));
+  }
+  return done(search);
+}
+
+export function readSearch(body: JsonObject): Result<Search> {
+  const fields = new Map(Object.entries(body).map(([key, value]) => [key.toLowerCase(), value]));
+  const lists: Record<string, string[]> = {};
+  for (const name of ['attributes', 'excludedAttributes']) {
+    const value = fields.get(name.toLowerCase()) ?? [];
+    const list = typeof value === 'string' ? value.split(',') : value;
+    if (!Array.isArray(list) || !list.every((entry) => typeof entry === 'string')) {
+      return wrongType(name, 'an array of attribute names');
+    }
+    lists[name] = list.filter((entry) => entry.trim() !== '');
+  }
+  const search: Search = {
+    startIndex: 1,
+    projection: readProjection(lists.attributes ?? [], lists.excludedAttributes ?? []),
+  };
+  for (const name of TEXTS) {
+    const value = fields.get(name.toLowerCase()) ?? '';
+    if (typeof value !== 'string') return wrongType(name, 'a string');
+    if (value !== '') search[name] = value;
+  }
+  for (const name of ['startIndex', 'count'] as const) {
+    const value = fields.get(name.toLowerCase()) ?? null;
+    if (value === null) continue;
+    if (typeof value !== 'number' || !Number.isInteger(value)) return notInteger(name, JSON.stringify(value));
+    search[name] = inRange(name, value);
+  }
+  return done(search);
+}
+
+/** Beyond this there is nothing to page through, and PostgreSQL's offset still takes it. */
+const LAST = 1_000_000_000;
+
+function inRange(name: 'startIndex' | 'count', value: number): number {
+  return Math.min(Math.max(value, name === 'count' ? 0 : 1), LAST);
+}
+
+function notInteger(name: string, value: string): Refusal {
+  return failed(400, 'invalidValue', `The parameter ${name} is ${quote(value)}. Give it a whole number.`);
+}
+
+function wrongType(name: string, wanted: string): Refusal {
+  return failed(400, 'invalidValue', `The parameter ${name} of the search is not ${wanted}. Send it as one.`);
+}

@@ -1,0 +1,128 @@
+/**
+ * Users: POST, and GET, PUT, PATCH, DELETE of one. Promises: a write that changes nothing writes nothing; a PATCH is
+ * applied to the version it read or not at all, and again when that version has moved on, unless the client named
+ * one (If-Match); a user who is inactive comes back only when a client says so.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import { v7 as uuidv7 } from 'uuid';
+import type { DirectoryStore, Stored, UserFacts } from '../directory/directory.ts';
+import type { JsonObject } from './body.ts';
+import { quote } from './body.ts';
+import { dialectOf } from './dialect.ts';
+import { contended, done, letIn, type Result, refused } from './errors.ts';
+import { meets, readCondition } from './etag.ts';
+import { applyPatch, coerce, readPatch } from './patch/patch.ts';
+import { single } from './represent.ts';
+import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
+import { userSchemas } from './schema/schema.ts';
+import { factsBefore, userFacts } from './user.ts';
+
+/** Ten lost races in a row mean a storm, and then the client waits. */
+const ATTEMPTS = 10;
+
+export function openUsers(
+  store: DirectoryStore,
+): Record<'create' | 'read' | 'replace' | 'patch' | 'remove', Handler> {
+  async function create(request: ScimRequest, _id: string, body: JsonObject): Promise<Result<Answer>> {
+    const projection = projectionOf(request.query);
+    if (!projection.ok) return projection;
+    const coerced = coerce(userSchemas, body);
+    if (!coerced.ok) return coerced;
+    const facts = userFacts(coerced.value);
+    if (!facts.ok) return facts;
+    const id = uuidv7();
+    const written = await store.createUser(request.caller, { ...facts.value, id }, request.receivedAt);
+    if (written.outcome !== 'ok') return refused(written.outcome, nameOf(id), taken(facts.value));
+    const row: Stored = {
+      id,
+      doc: JSON.stringify(facts.value.doc),
+      version: 1,
+      createdAt: written.at,
+      updatedAt: written.at,
+      related: null,
+    };
+    return done(single('User', 201, row, request.base, projection.value));
+  }
+
+  async function read(request: ScimRequest, id: string): Promise<Result<Answer>> {
+    const projection = projectionOf(request.query);
+    if (!projection.ok) return projection;
+    const found = await store.readUser(request.caller, id);
+    if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
+    const unless = readCondition(request.ifNoneMatch);
+    const status = unless !== undefined && meets(unless, found.row.version) ? 304 : 200;
+    return done(single('User', status, found.row, request.base, projection.value));
+  }
+
+  async function replace(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
+    const coerced = coerce(userSchemas, body);
+    if (!coerced.ok) return coerced;
+    return change(request, id, (current) => userFacts(coerced.value, current.active !== false));
+  }
+
+  async function patch(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
+    const operations = readPatch(body);
+    if (!operations.ok) return operations;
+    const dialect = dialectOf(body);
+    return change(request, id, (current) => {
+      const patched = applyPatch(userSchemas, current, operations.value, dialect);
+      return patched.ok ? userFacts(patched.value, current.active !== false) : patched;
+    });
+  }
+
+  async function remove(request: ScimRequest, id: string): Promise<Result<Answer>> {
+    const version = await expectedVersion(request, nameOf(id), async () => {
+      const found = await store.readUser(request.caller, id);
+      return found.outcome === 'ok' ? done(found.row.version) : refused(found.outcome, nameOf(id));
+    });
+    if (!version.ok) return version;
+    const written = await store.deleteUser(request.caller, id, version.value, request.receivedAt);
+    return written.outcome === 'ok' ? done({ status: 204 }) : refused(written.outcome, nameOf(id));
+  }
+
+  /** Reads, decides and writes over the version that was read. */
+  async function change(
+    request: ScimRequest,
+    id: string,
+    decide: (current: JsonObject) => Result<UserFacts>,
+  ): Promise<Result<Answer>> {
+    const projection = projectionOf(request.query);
+    if (!projection.ok) return projection;
+    const condition = readCondition(request.ifMatch);
+    for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
+      const found = await store.readUser(request.caller, id);
+      if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
+      if (!meets(condition, found.row.version)) return refused('stale', nameOf(id));
+      const current = JSON.parse(found.row.doc) as JsonObject;
+      const facts = decide(current);
+      if (!facts.ok) return letIn(facts);
+      if (isDeepStrictEqual(facts.value.doc, current)) {
+        return done(single('User', 200, found.row, request.base, projection.value));
+      }
+      const written = await store.writeUser(
+        request.caller,
+        { ...facts.value, id, version: found.row.version },
+        factsBefore(current),
+        request.receivedAt,
+      );
+      if (written.outcome === 'ok') {
+        const row: Stored = {
+          ...found.row,
+          doc: JSON.stringify(facts.value.doc),
+          version: found.row.version + 1,
+          updatedAt: written.at,
+        };
+        return done(single('User', 200, row, request.base, projection.value));
+      }
+      if (written.outcome !== 'stale' || condition !== undefined) {
+        return refused(written.outcome, nameOf(id), taken(facts.value));
+      }
+    }
+    return contended(nameOf(id));
+  }
+
+  return { create, read, replace, patch, remove };
+}
+
+const nameOf = (id: string) => `The user ${id}`;
+const taken = (facts: UserFacts) => `The userName ${quote(facts.userName)}`;
