@@ -124,6 +124,19 @@ export const MirrorEmail = defineEntity({
   },
 });
 
+export const MirrorFormerKey = defineEntity({
+  name: 'MirrorFormerKey',
+  tableName: 'mirror_former_key',
+  properties: {
+    tenantId: p.uuid(),
+    userId: p.uuid().primary(),
+    userNameKey: p.text(),
+    emailKey: p.text().nullable(),
+    since: p.bigint('string').primary(),
+    until: p.bigint('string'),
+  },
+});
+
 export const MirrorGroup = defineEntity({
   name: 'MirrorGroup',
   tableName: 'mirror_group',
@@ -308,6 +321,7 @@ export const entities = [
   ApiKey,
   MirrorUser,
   MirrorEmail,
+  MirrorFormerKey,
   MirrorGroup,
   MirrorGroupMember,
   Change,

@@ -110,6 +110,20 @@ create table mirror_email (
 );
 create index mirror_email_key on mirror_email (directory_id, email_key);
 
+-- Keys that a user held before a rename, and when (in mirror_order): who somebody is is decided by the keys of the
+-- moment of first sight, however late that is looked at.
+create table mirror_former_key (
+  tenant_id uuid not null,
+  user_id uuid not null references mirror_user (id) on delete cascade,
+  user_name_key text not null,
+  email_key text,
+  since bigint not null,
+  until bigint not null,
+  primary key (user_id, since)
+);
+create index mirror_former_user_name on mirror_former_key (tenant_id, user_name_key);
+create index mirror_former_email on mirror_former_key (tenant_id, email_key) where email_key is not null;
+
 create table mirror_group (
   id uuid primary key,
   tenant_id uuid not null,

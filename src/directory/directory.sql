@@ -84,6 +84,10 @@ begin
     from jsonb_to_recordset(p_rows) as r(id uuid, version integer, class smallint, emails_changed boolean,
       user_name text, user_name_key text, external_id text, display_name text, display_name_key text,
       active boolean, email text, email_key text, further_emails text[], doc jsonb, source_at timestamptz)
+  ), before as (
+    select u.id, u.user_name_key, u.email_key, u.claimed from input i
+    join mirror_user u on u.id = i.id and u.version = i.version
+    where u.user_name_key <> i.user_name_key or u.email_key is distinct from i.email_key
   ), written as (
     update mirror_user u set user_name = i.user_name, user_name_key = i.user_name_key,
       external_id = i.external_id, display_name = i.display_name, display_name_key = i.display_name_key,
@@ -93,7 +97,10 @@ begin
         then u.claimed else nextval('mirror_order') end
     from input i
     where u.id = i.id and u.directory_id = p_directory and u.version = i.version
-    returning u.id, u.updated_at
+    returning u.id, u.updated_at, u.claimed
+  ), renamed as (
+    insert into mirror_former_key (tenant_id, user_id, user_name_key, email_key, since, until)
+    select tenant, b.id, b.user_name_key, b.email_key, b.claimed, w.claimed from before b join written w on w.id = b.id
   ), forgotten as (
     delete from mirror_email e using input i, written w
     where i.emails_changed and w.id = i.id and e.user_id = i.id

@@ -22,6 +22,16 @@ export interface SourceUser {
   /** Order of first sight in the tenant, and of the latest change of userName or e-mail. */
   firstSeen: number;
   claimed: number;
+  /** The keys it held before, for as far as they were loaded. */
+  former: readonly FormerKeys[];
+}
+
+/** userName and e-mail of a user from `since` (inclusive) to `until` (exclusive), in the order of first sight. */
+export interface FormerKeys {
+  userNameKey: string;
+  emailKey: string | null;
+  since: number;
+  until: number;
 }
 
 export interface Group {

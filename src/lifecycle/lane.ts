@@ -5,10 +5,10 @@
  */
 import type pg from 'pg';
 import type { Database } from '../database/database.ts';
-import type { ChangeSource } from '../database/entities.ts';
 import { converge, rowsOf } from './converge.ts';
 import { loadFacts } from './facts.ts';
 import type { Applied, LifecycleObserver } from './lifecycle.ts';
+import type { ChangeRow } from './statements.ts';
 
 export interface LaneOptions {
   observer: LifecycleObserver;
@@ -18,18 +18,6 @@ export interface LaneOptions {
   batchMs?: number;
   /** Waiting times after the first, second, … failure of a change; after the last it is parked. */
   retryMs?: readonly number[];
-}
-
-interface ChangeRow {
-  id: string;
-  class: number;
-  source: ChangeSource;
-  user_id: string | null;
-  parent_id: string | null;
-  spread: string[] | null;
-  source_at: Date;
-  committed_at: Date;
-  attempts: number;
 }
 
 const DEFAULT_RETRY_MS = [1_000, 5_000, 30_000, 120_000];

@@ -3,7 +3,7 @@
  * answers. Pure, no I/O. It depends on the facts alone and not on the order in which changes are worked: claimants of one
  * e-mail are ranked by when they claimed it at the source.
  */
-import type { SourceUser } from './desired.ts';
+import type { FormerKeys, SourceUser } from './desired.ts';
 
 /** What ties a member to a directory user that is gone, or to an SSO subject. */
 export interface RememberedLink {
@@ -98,24 +98,24 @@ function firstAnswer(
   facts: WhoFacts,
   memberOf: (user: SourceUser) => string | undefined,
 ): Candidate[] {
-  // A key that has moved since first sight proves nothing about who somebody was.
-  const keysAsBorn = user.claimed === user.firstSeen;
+  // The keys of the moment of first sight, on both sides: what came later is a rename, which changes nobody.
+  const born = keysAt(user, user.firstSeen);
   const rules: ((key: Keys) => boolean)[] = [
     (key) => user.externalId !== null && key.externalId === user.externalId && sameStableId(user, key),
-    (key) => keysAsBorn && key.provider === user.provider && !contradicts(user, key) && sameKey(user, key),
     (key) =>
-      keysAsBorn &&
-      user.emailKey !== null &&
-      key.emailKey === user.emailKey &&
+      key.provider === user.provider && !contradicts(user, key) && sameKey(user.directoryId, born, key),
+    (key) =>
+      born.emailKey !== null &&
+      key.emailKey === born.emailKey &&
       key.directoryId !== user.directoryId &&
-      facts.provedDomains.has(user.emailKey.slice(user.emailKey.indexOf('@') + 1)),
+      facts.provedDomains.has(born.emailKey.slice(born.emailKey.indexOf('@') + 1)),
   ];
   const known: (Keys & Candidate)[] = [];
   for (const other of facts.users) {
     const memberId = other.id === user.id ? undefined : memberOf(other);
     // Two present users of one directory are two people, whatever they share.
     if (memberId !== undefined && other.directoryId !== user.directoryId) {
-      known.push({ ...other, memberId, userId: other.id });
+      known.push({ ...other, ...keysAt(other, user.firstSeen), memberId, userId: other.id });
     }
   }
   for (const link of facts.remembered) {
@@ -145,8 +145,21 @@ function sameStableId(user: SourceUser, key: Keys): boolean {
   return key.provider === user.provider || key.pulled !== user.pulled;
 }
 
-function sameKey(user: SourceUser, key: Keys): boolean {
-  return key.userNameKey === user.userNameKey || (user.emailKey !== null && key.emailKey === user.emailKey);
+/** What a user was called at a moment; its first keys for a moment before it was seen. */
+export function keysAt(user: SourceUser, moment: number): Pick<FormerKeys, 'userNameKey' | 'emailKey'> {
+  const at = Math.max(moment, user.firstSeen);
+  const former = user.former.find((f) => f.since <= at && at < f.until);
+  return { userNameKey: (former ?? user).userNameKey, emailKey: (former ?? user).emailKey };
+}
+
+/** Within a directory only the userName, which is unique there, tells that somebody came back under a new id. */
+function sameKey(
+  directoryId: string,
+  born: Pick<FormerKeys, 'userNameKey' | 'emailKey'>,
+  key: Keys,
+): boolean {
+  if (key.userNameKey === born.userNameKey) return true;
+  return key.directoryId !== directoryId && born.emailKey !== null && key.emailKey === born.emailKey;
 }
 
 /** One directory gave both ids and they differ: an address that went to a new person. */
