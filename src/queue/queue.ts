@@ -7,7 +7,10 @@
 export type LaneHandler = (tenantId: string, signal: AbortSignal) => Promise<'empty' | 'more'>;
 
 export interface LaneWorker {
-  /** Takes no new lane, lets lanes under way finish their batch, resolves when none is left. */
+  /**
+   * Takes no new lane, aborts the signal of the lanes under way, lets them finish their batch, and resolves when none
+   * is left or `stopTimeoutMs` has passed.
+   */
   stop(): Promise<void>;
 }
 
@@ -16,11 +19,14 @@ export interface LaneQueue {
   wake(tenantId: string): void;
   /** Resolves when every wake-up so far has been handed over or given up (for tests and for a graceful stop). */
   flushed(): Promise<void>;
+  /** Wake-ups that the backend did not take since the start; the sweeper makes up for them. */
+  givenUp(): number;
   /** Starts working lanes, `concurrency` at a time in this process. */
   work(handler: LaneHandler, options: { concurrency: number }): LaneWorker;
   /** Jobs by BullMQ state. @throws when the backend cannot be reached */
   counts(): Promise<Record<string, number>>;
-  /** True when the backend answers and its schema is there. Never throws. */
+  /** True when the backend answers and its schema is there. Never throws, answers within 3 seconds. */
   ready(): Promise<boolean>;
+  /** Hands over what is under way and closes every connection, within `stopTimeoutMs`. Stop the workers first. */
   close(): Promise<void>;
 }

@@ -1,0 +1,163 @@
+/**
+ * BullMQ on Redis and on PostgreSQL behind one small face: how to ask whether it is there, and how to make a
+ * producer and a worker that fail fast.
+ *
+ * Two traps of BullMQ 6.7 decide its shape. A producer or worker on PostgreSQL that is made while the server or its
+ * schema is away keeps that first refusal for ever and, as a worker, spins a core: so both are made only after
+ * {@link LaneBackend.probe} has answered. And closing a Redis connection that is gone waits for ever: so
+ * {@link LaneBackend.abandon} cuts it.
+ */
+import { createPostgresBackend, Queue, Worker, withBackend } from 'bullmq';
+import { Redis } from 'ioredis';
+import pg from 'pg';
+
+export type LaneQueueUrl = { redisUrl: string } | { postgresUrl: string };
+
+/** What the lane queue uses of a BullMQ Queue. */
+export interface Producer {
+  waitUntilReady(): Promise<unknown>;
+  add(name: string, data: unknown, options: Record<string, unknown>): Promise<unknown>;
+  getJobCounts(): Promise<Record<string, number>>;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  close(): Promise<void>;
+}
+
+/** What the lane queue uses of a BullMQ Worker. */
+export interface Consumer {
+  waitUntilReady(): Promise<unknown>;
+  run(): Promise<void>;
+  /** With `true` it takes no further job and does not wait for those under way. */
+  pause(doNotWaitActive: boolean): Promise<void>;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  close(force?: boolean): Promise<void>;
+}
+
+export interface LaneBackend {
+  /** @throws when the backend cannot take or give a job now; settles within 2 seconds */
+  probe(): Promise<void>;
+  producer(): Producer;
+  consumer(work: (tenantId: string) => Promise<void>, concurrency: number): Consumer;
+  /** Cuts the connections of one that does not close by itself. */
+  abandon(bull: Producer | Consumer): void;
+  close(): Promise<void>;
+}
+
+const QUEUE = 'lanes';
+/** The braces keep all keys in one slot of a Redis Cluster. */
+const PREFIX = '{lockstep}';
+const SCHEMA = 'bullmq';
+const PROBE_MS = 2_000;
+const COMMAND_MS = 3_000;
+
+/** A killed worker's lane is taken over within lockDuration + 2 × stalledInterval (7 s), at worst. */
+const CONSUMER = {
+  autorun: false,
+  lockDuration: 4_000,
+  stalledInterval: 1_500,
+  // A lane is never given up: a worker that dies on it says nothing about the next one.
+  maxStalledCount: 1_000_000_000,
+  // The default, 15 s, is how long a lane would wait after the backend is back.
+  runRetryDelay: 500,
+};
+// Nobody reads BullMQ's events; its default keeps 10,000 of them.
+const PRODUCER = { prefix: PREFIX, streams: { events: { maxLen: 100 } } };
+
+interface Wake {
+  tenantId: string;
+}
+
+export function openBackend(url: LaneQueueUrl): LaneBackend {
+  return 'redisUrl' in url ? onRedis(url.redisUrl) : onPostgres(url.postgresUrl);
+}
+
+function onRedis(url: string): LaneBackend {
+  const retryStrategy = (times: number) => Math.min(100 * times, 1_000);
+  // A wake-up that cannot be sent now is given up, never queued in memory.
+  const client = new Redis(url, {
+    enableOfflineQueue: false,
+    autoResendUnfulfilledCommands: false,
+    maxRetriesPerRequest: 1,
+    commandTimeout: COMMAND_MS,
+    connectTimeout: PROBE_MS,
+    retryStrategy,
+  });
+  // Every failed attempt is told to whoever sent the command; unheard, it would be printed.
+  client.on('error', () => {});
+  const cut = new WeakMap<Consumer, () => void>();
+  return {
+    async probe() {
+      await within(PROBE_MS, client.ping());
+    },
+    producer: () => new Queue(QUEUE, { ...PRODUCER, connection: client }),
+    consumer(work, concurrency) {
+      const worker = new Worker<Wake>(QUEUE, (job) => work(job.data.tenantId), {
+        ...CONSUMER,
+        prefix: PREFIX,
+        concurrency,
+        connection: { url, maxRetriesPerRequest: null, connectTimeout: PROBE_MS, retryStrategy },
+      });
+      cut.set(worker, () => {
+        const backend = worker.getBackend();
+        for (const connection of [backend.client, backend.blockingClient]) {
+          connection?.then((c) => c.disconnect()).catch(() => {});
+        }
+      });
+      return worker;
+    },
+    abandon(bull) {
+      if (!('run' in bull)) return;
+      bull.close(true).catch(() => {});
+      cut.get(bull)?.();
+    },
+    async close() {
+      client.disconnect();
+    },
+  };
+}
+
+function onPostgres(connectionString: string): LaneBackend {
+  const { Queue: PgQueue, Worker: PgWorker } = withBackend(createPostgresBackend);
+  const connection = {
+    connectionString,
+    keepAlive: true,
+    connectionTimeoutMillis: PROBE_MS,
+    query_timeout: COMMAND_MS,
+  };
+  const probes = new pg.Pool({ ...connection, max: 1, idleTimeoutMillis: 10_000 });
+  probes.on('error', () => {});
+  const bull = {
+    ...connection,
+    schema: SCHEMA,
+    // A wake-up that a crash loses is found by the sweeper: it need not wait for the disk, nor make others wait.
+    options: '-c synchronous_commit=off',
+  };
+  return {
+    async probe() {
+      await within(PROBE_MS, probes.query(`select version from ${SCHEMA}.migration limit 1`));
+    },
+    producer: () => new PgQueue(QUEUE, { ...PRODUCER, connection: { ...bull, max: 2 } }),
+    consumer: (work, concurrency) =>
+      new PgWorker<Wake>(QUEUE, (job) => work(job.data.tenantId), {
+        ...CONSUMER,
+        concurrency,
+        connection: { ...bull, max: 3 },
+      }),
+    abandon(bullmq) {
+      bullmq.close(true).catch(() => {});
+    },
+    close: () => probes.end(),
+  };
+}
+
+/** @throws Error when `work` takes longer */
+export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`no answer within ${ms} ms`)), ms);
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
