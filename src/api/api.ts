@@ -1,0 +1,171 @@
+/**
+ * /v1 as an Express router. Of every request, in this order: the key is checked in the database, its scope, the
+ * tenant (what the key may not see does not exist), then query and body. So nobody without a key makes us parse
+ * anything, and a refused request has written nothing.
+ */
+import { randomUUID } from 'node:crypto';
+import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
+import { z } from 'zod';
+import { authenticate } from '../tenant/key.ts';
+import { actorOf, covers, type Principal } from '../tenant/scope.ts';
+import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
+import { changeRoutes } from './changes.ts';
+import { directoryRoutes } from './directories.ts';
+import { problemOf } from './failure.ts';
+import { keyRoutes } from './keys.ts';
+import { memberRoutes } from './members.ts';
+import { openApi } from './openapi.ts';
+import {
+  document,
+  forbidden,
+  internal,
+  methodNotAllowed,
+  noSuchRoute,
+  notFound,
+  type Problem,
+  unauthorised,
+} from './problem.ts';
+import { readBody, readParams, readQuery } from './request.ts';
+import { roleMappingRoutes } from './role-mappings.ts';
+import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
+import { tenantRoutes } from './tenants.ts';
+
+export type { ApiOptions } from './route.ts';
+
+/** Every route of /v1; the OpenAPI document is one of them and describes them all. */
+export function apiRoutes(options: ApiOptions): Route[] {
+  const routes: Route[] = [
+    ...tenantRoutes(options),
+    ...directoryRoutes(options),
+    ...roleMappingRoutes(options),
+    ...memberRoutes(options),
+    ...changeRoutes(options),
+    ...keyRoutes(options),
+  ];
+  let described: Record<string, unknown> | undefined;
+  routes.push(
+    route({
+      method: 'get',
+      path: '/openapi.json',
+      id: 'getOpenApi',
+      summary: 'This document',
+      scope: null,
+      answers: {
+        200: { description: 'OpenAPI 3.1 of all of /v1', schema: z.record(z.string(), z.unknown()) },
+      },
+      async handle() {
+        described ??= openApi(routes);
+        return reply(200, described);
+      },
+    }),
+  );
+  return routes;
+}
+
+/** To be mounted at /v1. */
+export function apiRouter(options: ApiOptions): express.Router {
+  const router = express.Router({ caseSensitive: true });
+  const byPath = new Map<string, Route[]>();
+  for (const r of apiRoutes(options)) byPath.set(r.path, [...(byPath.get(r.path) ?? []), r]);
+
+  router.use((_req, res, next) => {
+    res.locals.requestId = randomUUID();
+    res.set({
+      'x-request-id': res.locals.requestId,
+      'cache-control': 'no-store',
+      'x-content-type-options': 'nosniff',
+    });
+    next();
+  });
+  for (const [path, routes] of byPath) {
+    const pattern = path.replace(/\{(\w+)\}/g, ':$1');
+    for (const r of routes) router[r.method](pattern, handler(r, options));
+    const allowed = routes.map((r) => r.method.toUpperCase());
+    router.all(pattern, (_req, res) => send(res, methodNotAllowed(allowed)));
+  }
+  router.use((_req, res) => send(res, noSuchRoute));
+  const failed: ErrorRequestHandler = (error, req, res, next) => {
+    const found = problemOf(error);
+    if (found === internal) {
+      options.log.error(
+        { err: error, requestId: res.locals.requestId, method: req.method, path: req.path },
+        'a request of /v1 failed',
+      );
+    }
+    if (res.headersSent) next(error);
+    else send(res, found);
+  };
+  router.use(failed);
+  return router;
+}
+
+function handler(r: Route, options: ApiOptions): RequestHandler {
+  return async (req, res) => send(res, await answer(r, options, req, res));
+}
+
+/** Holds for a route without a key: it sees no tenant and may do nothing. */
+const nobody: Principal = { keyId: '', tenantId: null, scopes: [] };
+
+async function answer(r: Route, options: ApiOptions, req: Request, res: Response): Promise<Reply | Problem> {
+  let principal = nobody;
+  if (r.scope !== null) {
+    const bearer = /^Bearer +(\S+)$/i.exec(req.get('authorization') ?? '')?.[1];
+    if (bearer === undefined) return unauthorised('missing');
+    const found = await authenticate(options.db, options.credentials, bearer);
+    if (found.outcome !== 'ok') return unauthorised(found.outcome);
+    principal = found.principal;
+    if (!covers(principal.scopes, r.scope)) {
+      return forbidden(
+        `This needs a key with the scope ${r.scope}. Ask an operator for one (POST /v1/keys). Nothing was written.`,
+      );
+    }
+  }
+  const params = readParams(r.path, req.params);
+  if (!params.ok) return params.error;
+  let tenant: TenantFacts | undefined;
+  if (params.value.tenant !== undefined) {
+    tenant = await findTenant(options.db, params.value.tenant);
+    if (!tenant || (principal.tenantId !== null && principal.tenantId !== tenant.id)) {
+      return notFound('tenant');
+    }
+  }
+  const query = readQuery(r.query, req.query);
+  if (!query.ok) return query.error;
+  const body = r.body ? await readBody(r.body, req, res) : { ok: true as const, value: undefined };
+  if (!body.ok) return body.error;
+  return r.handle({
+    principal,
+    actor: actorOf(principal),
+    tenant,
+    params: params.value,
+    query: query.value,
+    body: body.value,
+    baseUrl: baseUrl(req, options),
+  });
+}
+
+function send(res: Response, answered: Reply | Problem): void {
+  if (answered.kind === 'reply') {
+    res.status(answered.status);
+    if (answered.body === undefined) res.end();
+    else res.json(answered.body);
+    return;
+  }
+  if (answered.headers) res.set(answered.headers);
+  res
+    .status(answered.status)
+    .set('content-type', 'application/problem+json; charset=utf-8')
+    .send(JSON.stringify(document(answered, res.locals.requestId)));
+}
+
+const HOST = /^([\w-]+(\.[\w-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?$/i;
+
+/** Where the caller reaches us: the configured URL, or what its own request says. */
+function baseUrl(req: Request, options: Pick<ApiOptions, 'publicUrl' | 'trustProxy'>): string {
+  if (options.publicUrl) return options.publicUrl.replace(/\/+$/, '');
+  const forwarded = (name: string) => (options.trustProxy ? req.get(name)?.split(',')[0]?.trim() : undefined);
+  const encrypted = 'encrypted' in req.socket && req.socket.encrypted === true;
+  const scheme = forwarded('x-forwarded-proto') ?? (encrypted ? 'https' : 'http');
+  const host = forwarded('x-forwarded-host') ?? req.get('host') ?? '';
+  return HOST.test(host) && /^https?$/.test(scheme) ? `${scheme}://${host}` : '';
+}

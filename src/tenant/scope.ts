@@ -1,0 +1,58 @@
+/**
+ * What a key of /v1 may do. A scope reads `noun:verb`; `noun:write` includes `noun:read`. The operator's keys hold
+ * `*`. Nobody can make or end a key that may do more than their own.
+ */
+
+/** The scopes a narrower key can be given, each with what it opens. */
+export const scopes = {
+  'tenants:read': 'read tenants',
+  'tenants:write': 'create and delete tenants',
+  'directories:read': 'read directories',
+  'directories:write': 'create, change and delete directories',
+  'tokens:read': 'list directory tokens (never the tokens themselves)',
+  'tokens:write': 'issue and revoke directory tokens',
+  'role-mappings:read': 'read and plan role mappings',
+  'role-mappings:write': 'replace role mappings',
+  'members:read': 'read members with their roles and timeline',
+  'members:write': 'give and take roles by hand',
+  'owners:write': 'give and take the reserved role "owner" (beside members:write)',
+  'changes:read': 'read the change log',
+  'changes:write': 'replay parked changes',
+  'mismatches:read': 'read mismatches',
+  'events:read': 'read events',
+  'keys:read': 'list keys (never the keys themselves)',
+  'keys:write': 'make and end keys',
+  'sign-ins:write': 'post sign-ins that the product verified itself',
+  'sessions:introspect': 'introspect sessions',
+} as const;
+
+export type Scope = keyof typeof scopes;
+
+export const scopeNames = Object.keys(scopes) as [Scope, ...Scope[]];
+
+/** Held by an operator's key only; stands for every scope. */
+export const EVERYTHING = '*';
+
+/** Who is asking: a key that was found genuine and alive. */
+export interface Principal {
+  keyId: string;
+  /** The one tenant that the key is bound to; null for a key of the whole deployment. */
+  tenantId: string | null;
+  scopes: readonly string[];
+}
+
+/** True when the holder of `held` may do what `wanted` names. */
+export function covers(held: readonly string[], wanted: string): boolean {
+  if (held.includes(EVERYTHING) || held.includes(wanted)) return true;
+  return wanted.endsWith(':read') && held.includes(wanted.replace(/:read$/, ':write'));
+}
+
+/** An operator's key: not bound to a tenant and with every scope. */
+export function isOperator(principal: Principal): boolean {
+  return principal.tenantId === null && principal.scopes.includes(EVERYTHING);
+}
+
+/** The name under which the audit trail keeps what a key did. */
+export function actorOf(principal: Principal): string {
+  return `${isOperator(principal) ? 'operator' : 'key'}:${principal.keyId}`;
+}
