@@ -5,7 +5,7 @@
  * {@link matches} holds true.
  */
 export { type CompiledSql, compileFilter, type ResourceType } from './compile.ts';
-export { matches, matchesElement } from './match.ts';
+export { elementMatcher, matches } from './match.ts';
 export { filterLimits, type ParseOptions, type Path, parseFilter, parsePath } from './parser.ts';
 export { compileSort } from './sort.ts';
 export type { CompareOperator, Filter } from './tree.ts';

@@ -61,6 +61,7 @@ export function nameOf(ref: AttributeRef): string {
 
 function longestPrefix(schemas: ResourceSchemas, lower: string): Schema | null {
   let best: Schema | null = null;
+  if (!lower.includes(':')) return best;
   for (const schema of [schemas.core, ...schemas.extensions]) {
     const { length } = schema.id;
     const ends = lower.length === length || lower[length] === ':';
