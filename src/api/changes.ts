@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { Database } from '../database/database.ts';
 import { invalid, notFound } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
-import { cursor, iso, isoOrNull, limit, page, pageOf, time, uuid } from './schema.ts';
+import { changeId, cursor, iso, isoOrNull, limit, page, pageOf, time, uuid } from './schema.ts';
 
 const state = z.enum(['pending', 'spread', 'applied', 'parked']);
 const classNames = ['deprovision', 'login', 'live', 'backfill'] as const;
@@ -31,8 +31,7 @@ const changeSchema = z
   })
   .meta({ id: 'Change' });
 
-const bigint = z.string().regex(/^[1-9]\d{0,18}$/);
-const place = z.union([bigint, z.tuple([z.int().min(0).max(3), bigint])]);
+const place = z.union([changeId, z.tuple([z.int().min(0).max(3), changeId])]);
 
 const mismatchSchema = z
   .strictObject({

@@ -2,7 +2,7 @@
 import express, { type Request, type Response } from 'express';
 import { z } from 'zod';
 import { type FieldError, invalid, type Noun, notFound, notJson, type Problem } from './problem.ts';
-import { text, uuid } from './schema.ts';
+import { changeId, text, uuid } from './schema.ts';
 
 export type Read<T> = { ok: true; value: T } | { ok: false; error: Problem };
 
@@ -18,10 +18,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   token: id('token'),
   member: id('member'),
   key: id('key'),
-  change: {
-    noun: 'change',
-    schema: z.string().refine((v) => /^[1-9]\d{0,18}$/.test(v) && BigInt(v) < 2n ** 63n),
-  },
+  change: { noun: 'change', schema: changeId },
   role: { noun: 'role', schema: text(100) },
 };
 

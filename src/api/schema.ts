@@ -12,6 +12,8 @@ export function text(max: number) {
 }
 
 export const uuid = z.uuid({ error: 'must be a UUID' }).toLowerCase();
+/** A change's id: what a PostgreSQL bigint takes. */
+export const changeId = z.string().refine((v) => /^[1-9]\d{0,18}$/.test(v) && BigInt(v) < 2n ** 63n);
 export const time = z.iso.datetime({ offset: true });
 
 /** A time ahead of us: RFC 3339 with an offset. */

@@ -1,0 +1,158 @@
+import { randomUUID } from 'node:crypto';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { apiRoutes } from '../../src/api/api.ts';
+import { scopeNames } from '../../src/tenant/scope.ts';
+import { findTenant } from '../../src/tenant/tenant.ts';
+import { createTestLane, type TestLane } from '../harness/lane.ts';
+import { type Client, startApi, type TestApi } from './server.ts';
+
+/**
+ * Every route of /v1, asked with a key that is bound to tenant A and may do everything there: an id of tenant B must
+ * answer the same bytes as an id that nobody has. The routes come from the router, so a new one is tested unasked.
+ */
+let api: TestApi;
+let own: TestLane;
+let foreign: TestLane;
+let a: Client;
+let ids: { own: Record<string, string>; foreign: Record<string, string> };
+const routes = apiRoutes({} as never);
+
+beforeAll(async () => {
+  api = await startApi();
+  own = await createTestLane(api.db);
+  foreign = await createTestLane(api.db);
+  a = await api.bound(own.tenantId, [...scopeNames]);
+  ids = { own: await fill(own), foreign: await fill(foreign) };
+});
+afterAll(() => api.close());
+
+/** Something of every noun in a tenant, a parked change among them. */
+async function fill(lane: TestLane): Promise<Record<string, string>> {
+  const ada = await lane.join({ userName: 'ada' });
+  await lane.group('Staff', [ada]);
+  await lane.map([{ group: 'Staff', role: 'staff' }]);
+  await lane.settle();
+  const parked = await lane.join({ userName: 'poison' });
+  await api.db.tenant(lane.tenantId, (client) =>
+    client.query(`update change set state = 'parked' where user_id = $1`, [parked]),
+  );
+  const change = await api.db.system.query<{ id: string }>('select id from change where user_id = $1', [
+    parked,
+  ]);
+  const member = (await lane.one('ada@example.com'))?.id ?? '';
+  const path = `/tenants/${lane.tenantId}/members/${member}`;
+  expect((await api.operator('PUT', `${path}/roles/support`)).status).toBe(204);
+  const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
+  return {
+    tenant: lane.tenantId,
+    directory: lane.directory.id,
+    token: lane.directory.caller.tokenId,
+    member,
+    role: 'support',
+    change: change.rows[0]?.id ?? '',
+    key: key.body.id,
+  };
+}
+
+const nobody: Record<string, string> = {
+  tenant: randomUUID(),
+  directory: randomUUID(),
+  token: randomUUID(),
+  member: randomUUID(),
+  role: 'support',
+  change: '9000000000000000000',
+  key: randomUUID(),
+};
+
+const bodies: Record<string, unknown> = {
+  createTenant: { slug: 'x', name: 'X' },
+  createDirectory: { kind: 'scim', name: 'X' },
+  changeDirectory: { name: 'X' },
+  issueToken: {},
+  replaceRoleMappings: [{ group: 'x', role: 'y' }],
+  issueKey: { scopes: ['members:read'] },
+};
+
+const fillIn = (path: string, values: Record<string, string>) =>
+  path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(values[name] ?? ''));
+const bytes = (reply: { status: number; text: string; body: { requestId: string }; headers: Headers }) => ({
+  status: reply.status,
+  text: reply.text.replaceAll(reply.body.requestId ?? '', ''),
+  headers: [...reply.headers.keys()].sort().join(),
+});
+const everything = async () => ({
+  ...(await api.written()),
+  ...(
+    await api.db.system.query<Record<string, string>>(
+      `select (select count(*) from role_grant) as grants, (select count(*) from change where state = 'parked') as parked,
+         (select count(*) from api_key where revoked_at is not null) as revoked_keys,
+         (select count(*) from directory_token where revoked_at is not null) as revoked_tokens`,
+    )
+  ).rows[0],
+});
+
+describe('an id of another tenant answers the same bytes as an unknown one', () => {
+  for (const route of routes) {
+    const names = [...route.path.matchAll(/\{(\w+)\}/g)]
+      .map(([, name]) => name ?? '')
+      .filter((n) => n !== 'role');
+    for (const name of names) {
+      for (const query of [
+        '',
+        ...(route.query && 'hash' in route.query.shape ? [`?hash=${'0'.repeat(64)}`] : []),
+      ]) {
+        test(`${route.method.toUpperCase()} ${route.path}${query.slice(0, 6)} with a foreign ${name}`, async () => {
+          const before = await everything();
+          const method = route.method.toUpperCase();
+          const ask = (value: string | undefined) =>
+            a(method, fillIn(route.path, { ...ids.own, [name]: value ?? '' }) + query, bodies[route.id]);
+          // With a foreign tenant, everything else in the path is foreign and right as well.
+          const foreignPath =
+            name === 'tenant' ? ids.foreign : { ...ids.own, [name]: ids.foreign[name] ?? '' };
+          const got = await a(method, fillIn(route.path, foreignPath) + query, bodies[route.id]);
+          const unknown = await ask(nobody[name]);
+          expect(got.status).toBe(404);
+          expect(bytes(got)).toEqual(bytes(unknown));
+          expect(await everything()).toEqual(before);
+        });
+      }
+    }
+  }
+});
+
+test('a slug of another tenant answers as an unknown one', async () => {
+  const slug = (await findTenant(api.db, foreign.tenantId))?.slug ?? '';
+  expect(slug).not.toBe('');
+  const got = await a('GET', `/tenants/${slug}`);
+  expect(bytes(got)).toEqual(bytes(await a('GET', '/tenants/nobody-has-this')));
+  const keys = await a('GET', `/keys?tenant=${slug}`);
+  expect(bytes(keys)).toEqual(bytes(await a('GET', '/keys?tenant=nobody-has-this')));
+  const issued = await a('POST', '/keys', { tenant: slug, scopes: ['members:read'] });
+  expect(bytes(issued)).toEqual(
+    bytes(await a('POST', '/keys', { tenant: 'nobody-has-this', scopes: ['members:read'] })),
+  );
+});
+
+test('a foreign directory in a mapping answers as an unknown one', async () => {
+  const put = (directory: string) =>
+    a('PUT', `/tenants/${own.tenantId}/role-mappings`, [{ group: 'x', role: 'y', directory }]);
+  expect(bytes(await put(foreign.directory.id))).toEqual(bytes(await put(randomUUID())));
+});
+
+test('no list shows anything of another tenant', async () => {
+  const theirs = Object.entries(ids.foreign).filter(([name]) => name !== 'role' && name !== 'change');
+  for (const route of routes.filter((r) => r.method === 'get')) {
+    const got = await a('GET', fillIn(route.path, ids.own));
+    expect(got.status, route.path).toBe(200);
+    for (const [name, id] of theirs)
+      expect(got.text, `${route.path} shows a foreign ${name}`).not.toContain(id);
+  }
+});
+
+test('the same key does all of this in its own tenant, so that the refusals above mean something', async () => {
+  const expected: Record<string, number> = { createTenant: 403, deleteTenant: 403 };
+  for (const route of routes.filter((r) => r.scope !== null)) {
+    const got = await a(route.method.toUpperCase(), fillIn(route.path, ids.own), bodies[route.id]);
+    expect(got.status < 300 || got.status === expected[route.id], `${route.id}: ${got.text}`).toBe(true);
+  }
+});

@@ -1,0 +1,295 @@
+/**
+ * The database defends the tenant: entities and schema agree, every tenant table has its policies, the application's
+ * role can do no more than it must, and with the policies off the isolation check goes red.
+ */
+import { MikroORM } from '@mikro-orm/postgresql';
+import pg from 'pg';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { entities } from '../../src/database/entities.ts';
+import { openTestDatabase } from '../harness/database.ts';
+import { createTestLane } from '../harness/lane.ts';
+
+let database: Awaited<ReturnType<typeof openTestDatabase>>;
+let owner: pg.Client;
+let app: pg.Client;
+let tenantIds: string[];
+
+beforeAll(async () => {
+  database = await openTestDatabase();
+  owner = new pg.Client(database.ownerUrl);
+  app = new pg.Client(database.appUrl);
+  await Promise.all([owner.connect(), app.connect()]);
+  tenantIds = [await populate(), await populate()];
+});
+afterAll(async () => {
+  await Promise.all([owner.end(), app.end()]);
+  await database.drop();
+});
+
+/** A tenant with at least one row in every table that holds a tenant's rows. */
+async function populate(): Promise<string> {
+  const lane = await createTestLane(database.db);
+  const ada = await lane.join({ userName: 'ada' });
+  await lane.group('Staff', [ada]);
+  await lane.map([{ group: 'Staff', role: 'staff' }]);
+  await lane.settle();
+  await lane.move(ada, { userName: 'lovelace' });
+  await database.db.tenant(lane.tenantId, async (client) => {
+    const key = [lane.tenantId, '0'.repeat(256)];
+    await client.query(`insert into domain (tenant_id, name) values ($1, 'example.com')`, [lane.tenantId]);
+    await client.query(
+      `insert into api_key (id, tenant_id, digest, scopes) values (gen_random_uuid(), $1, $2::text::bit(256), '{}')`,
+      key,
+    );
+    await client.query(
+      `insert into mirror_email (tenant_id, directory_id, user_id, email_key) values ($1, $2, $3, 'a@b.c') on conflict do nothing`,
+      [lane.tenantId, lane.directory.id, ada],
+    );
+    await client.query(
+      `insert into mirror_former_key (tenant_id, user_id, user_name_key, since, until) values ($1, $2, 'x', 0, 1) on conflict do nothing`,
+      [lane.tenantId, ada],
+    );
+    await client.query(
+      `insert into mismatch (tenant_id, subject_kind, subject_id, kind, state, detail)
+       values ($1, 'user', $2, 'extra', 'suspected', '')`,
+      [lane.tenantId, ada],
+    );
+  });
+  return lane.tenantId;
+}
+
+/** Every table that holds rows of tenants, from the catalogue: a new one is tested unasked. */
+async function tenantTables(): Promise<{ table: string; column: string }[]> {
+  const { rows } = await owner.query<{ table_name: string }>(
+    `select table_name from information_schema.columns
+     where table_schema = 'public' and column_name = 'tenant_id' order by table_name`,
+  );
+  return [
+    ...rows.map((r) => ({ table: r.table_name, column: 'tenant_id' })),
+    { table: 'tenant', column: 'id' },
+  ];
+}
+
+/** What `client` sees, by table, of the tenants of `ids`. */
+async function visible(client: pg.Client | pg.ClientBase, ids: string[]): Promise<Record<string, number>> {
+  const seen: Record<string, number> = {};
+  for (const { table, column } of await tenantTables()) {
+    const { rows } = await client.query<{ n: number }>(
+      `select count(*)::int as n from ${table} where ${column} = any ($1)`,
+      [ids],
+    );
+    seen[table] = rows[0]?.n ?? -1;
+  }
+  return seen;
+}
+
+const tablesWith = (seen: Record<string, number>) =>
+  Object.entries(seen)
+    .filter(([, n]) => n > 0)
+    .map(([table]) => table);
+
+test('entities and schema agree in tables, columns, types, nullability and keys', async () => {
+  const orm = await MikroORM.init({
+    clientUrl: database.ownerUrl,
+    entities: [...entities],
+    logger: () => {},
+    pool: { min: 0, max: 1 },
+  });
+  const modelled: Record<string, string[]> = {};
+  for (const meta of orm.getMetadata().getAll().values()) {
+    modelled[meta.tableName] = meta.props
+      .map((prop) => {
+        const type = prop.columnTypes[0]
+          ?.replace(/^int$/, 'integer')
+          .replace(/^(tinyint|smallint)$/, 'smallint');
+        const key = prop.primary ? ' key' : '';
+        return `${prop.fieldNames[0]} ${type}${prop.nullable ? ' null' : ''}${key}`;
+      })
+      .sort();
+  }
+  await orm.close(true);
+  const { rows } = await owner.query<{ table: string; column: string }>(
+    `select c.relname as table, a.attname || ' ' || format_type(a.atttypid, a.atttypmod)
+        || case when a.attnotnull then '' else ' null' end
+        || case when a.attnum = any (i.indkey) then ' key' else '' end as column
+     from pg_class c join pg_attribute a on a.attrelid = c.oid
+     left join pg_index i on i.indrelid = c.oid and i.indisprimary
+     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped
+       and c.relname <> 'migration'`,
+  );
+  const actual: Record<string, string[]> = {};
+  for (const { table, column } of rows) {
+    const list = actual[table] ?? [];
+    list.push(column.replace('timestamp with time zone', 'timestamptz'));
+    actual[table] = list.sort();
+  }
+  // A tenant may be absent from an api_key; a column that is part of a key is never null.
+  expect(modelled).toEqual(actual);
+});
+
+test('every table with tenant_id has row-level security, forced, with the tenant_isolation policy', async () => {
+  const { rows } = await owner.query<{
+    table: string;
+    rls: boolean;
+    forced: boolean;
+    using: string;
+    check: string;
+  }>(
+    `select c.relname as table, c.relrowsecurity as rls, c.relforcerowsecurity as forced,
+       pg_get_expr(p.polqual, p.polrelid) as using, pg_get_expr(p.polwithcheck, p.polrelid) as check
+     from pg_class c left join pg_policy p on p.polrelid = c.oid and p.polname = 'tenant_isolation'
+     where c.relnamespace = 'public'::regnamespace and c.relkind = 'r'`,
+  );
+  const byTable = new Map(rows.map((r) => [r.table, r]));
+  const tables = await tenantTables();
+  expect(tables.length).toBeGreaterThan(17);
+  for (const { table, column } of tables) {
+    const found = byTable.get(table);
+    expect(found, table).toMatchObject({ rls: true, forced: true });
+    for (const expression of [found?.using, found?.check]) {
+      expect(expression, table).toContain(`(${column} = `);
+      expect(expression, table).toContain("current_setting('lockstep.tenant'::text, true)");
+    }
+  }
+  // No table escapes the list above by having no tenant_id.
+  expect(rows.map((r) => r.table).filter((t) => !tables.some((x) => x.table === t))).toEqual(['migration']);
+});
+
+test('policies for the application: its tenant, a tenant named by its slug, a credential named by its id; no other', async () => {
+  const { rows } = await owner.query<{ policy: string }>(
+    `select distinct polname || ' ' || polcmd::text as policy from pg_policy
+     where not exists (select from pg_roles r where r.rolname = 'lockstep_system' and r.oid = any (polroles)) order by 1`,
+  );
+  expect(rows.map((r) => r.policy)).toEqual([
+    'presented_credential r',
+    'tenant_by_slug r',
+    'tenant_isolation *',
+  ]);
+});
+
+describe("the application's role", () => {
+  test('owns nothing, is no superuser and cannot bypass row-level security', async () => {
+    const { rows } = await owner.query(
+      `select r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb,
+         (select count(*)::int from pg_class where relowner = r.oid) as relations,
+         (select count(*)::int from pg_proc where proowner = r.oid) as functions,
+         (select count(*)::int from pg_auth_members where member = r.oid) as memberships
+       from pg_roles r where rolname in ('lockstep_app', 'lockstep_system')`,
+    );
+    const nothing = {
+      rolsuper: false,
+      rolbypassrls: false,
+      rolcreaterole: false,
+      rolcreatedb: false,
+      relations: 0,
+      functions: 0,
+      memberships: 0,
+    };
+    expect(rows).toEqual([nothing, nothing]);
+  });
+
+  test('cannot change or delete what was audited or told', async () => {
+    await app.query(`select set_config('lockstep.tenant', $1, false)`, [tenantIds[0]]);
+    for (const table of ['audit_entry', 'event']) {
+      expect((await app.query(`select from ${table}`)).rowCount).toBeGreaterThan(0);
+      await expect(app.query(`update ${table} set at = now()`)).rejects.toThrow('permission denied');
+      await expect(app.query(`delete from ${table}`)).rejects.toThrow('permission denied');
+      await expect(app.query(`truncate ${table}`)).rejects.toThrow('permission denied');
+    }
+    await app.query(`select set_config('lockstep.tenant', '', false)`);
+  });
+
+  test('cannot switch the policies off, alter a table or write the migrations', async () => {
+    for (const statement of [
+      'alter table member disable row level security',
+      'alter table member add column x text',
+      'drop policy tenant_isolation on member',
+      'truncate member',
+      'create table x (y text)',
+      `insert into migration (name) values ('x')`,
+      'set role lockstep_owner',
+      'set role lockstep_system',
+    ]) {
+      await expect(app.query(statement), statement).rejects.toThrow(/permission denied|must be owner/);
+    }
+  });
+
+  test('no function of ours runs with the rights of its owner', async () => {
+    const { rows } = await owner.query(
+      `select proname from pg_proc where pronamespace = 'public'::regnamespace and prosecdef`,
+    );
+    expect(rows).toEqual([]);
+  });
+});
+
+test('there is a row of each tenant in every table, so that seeing none below means something', async () => {
+  for (const id of tenantIds) {
+    const seen = await visible(database.db.system as unknown as pg.Client, [id]);
+    expect(Object.entries(seen).filter(([, n]) => n === 0)).toEqual([]);
+  }
+});
+
+test('a query with no tenant set, or an empty one, returns no rows from any table', async () => {
+  const fresh = new pg.Client(database.appUrl);
+  await fresh.connect();
+  expect(tablesWith(await visible(fresh, tenantIds))).toEqual([]);
+  await fresh.query(`select set_config('lockstep.tenant', '', false)`);
+  expect(tablesWith(await visible(fresh, tenantIds))).toEqual([]);
+  await fresh.end();
+});
+
+test('with one tenant set, no table shows or takes a row of another', async () => {
+  const [a = '', b = ''] = tenantIds;
+  await database.db.tenant(a, async (client) => {
+    expect(tablesWith(await visible(client, [a])).length).toBeGreaterThan(17);
+    expect(tablesWith(await visible(client, [b]))).toEqual([]);
+    for (const { table, column } of await tenantTables()) {
+      if (table === 'audit_entry' || table === 'event') continue;
+      expect((await client.query(`delete from ${table} where ${column} = $1`, [b])).rowCount, table).toBe(0);
+    }
+    await client.query('savepoint s');
+    await expect(
+      client.query(`insert into domain (tenant_id, name) values ($1, 'evil.example')`, [b]),
+    ).rejects.toThrow('row-level security');
+    await client.query('rollback to savepoint s');
+    await expect(client.query('update domain set tenant_id = $1', [b])).rejects.toThrow('row-level security');
+    await client.query('rollback to savepoint s');
+  });
+  // The ORM's way and the pool's way set it alike, and neither leaves it behind on the connection.
+  const counted = await database.db.entities(a).execute('select count(*)::int as n from member');
+  expect(counted).toEqual([{ n: 1 }]);
+  for (let i = 0; i < 8; i += 1) {
+    const { rows } = await database.db.pool.query<{ n: number }>('select count(*)::int as n from member');
+    expect(rows).toEqual([{ n: 0 }]);
+  }
+});
+
+test('with the policies off, the same check sees foreign rows in every table: it can fail', async () => {
+  const throwaway = await openTestDatabase();
+  const superuser = new pg.Client(throwaway.ownerUrl);
+  await superuser.connect();
+  const lane = await createTestLane(throwaway.db);
+  await lane.join({ userName: 'ada' });
+  await lane.settle();
+  const fresh = new pg.Client(throwaway.appUrl);
+  await fresh.connect();
+  expect(tablesWith(await visible(fresh, [lane.tenantId]))).toEqual([]);
+  for (const { table } of await tenantTables())
+    await superuser.query(`alter table ${table} disable row level security`);
+  expect(tablesWith(await visible(fresh, [lane.tenantId]))).toEqual(
+    expect.arrayContaining([
+      'tenant',
+      'lane',
+      'directory',
+      'directory_token',
+      'mirror_user',
+      'change',
+      'member',
+      'link',
+      'audit_entry',
+      'event',
+    ]),
+  );
+  await Promise.all([fresh.end(), superuser.end()]);
+  await throwaway.drop();
+});
