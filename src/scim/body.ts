@@ -71,7 +71,7 @@ function collect(req: IncomingMessage, limit: number): Promise<Buffer | undefine
       if (size > limit) resolve(undefined);
       else resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
     });
-    req.on('error', reject);
+    req.on('error', () => reject(new ClientGone()));
     req.on('close', () => {
       if (!req.complete) reject(new ClientGone());
     });

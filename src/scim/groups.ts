@@ -10,7 +10,7 @@ import { quote } from './body.ts';
 import { type Dialect, dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Refusal, type Result, refused } from './errors.ts';
 import { etag, meets, readCondition } from './etag.ts';
-import { matchesElement } from './filter/filter.ts';
+import { elementMatcher } from './filter/filter.ts';
 import { groupFacts, groupNames, refuseMembers, unknownMembers } from './group.ts';
 import { groupProgram, type MemberProgram } from './patch/group.ts';
 import { applyPatch, coerce, type Operation, readPatch } from './patch/patch.ts';
@@ -146,12 +146,11 @@ export function openGroups(
     if (members.removeMatching.length > 0 && membersAttribute) {
       const found = await store.readGroup(request.caller, id, true);
       if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
-      for (const member of JSON.parse(found.row.related ?? '[]') as { value: string }[]) {
-        for (const filter of members.removeMatching) {
-          const met = matchesElement(filter, membersAttribute, member);
-          if (!met.ok) return letIn(met);
-          if (met.value) remove.push(member.value);
-        }
+      const present = JSON.parse(found.row.related ?? '[]') as { value: string }[];
+      for (const filter of members.removeMatching) {
+        const matcher = elementMatcher(filter, membersAttribute);
+        if (!matcher.ok) return letIn(matcher);
+        for (const member of present) if (matcher.value(member)) remove.push(member.value);
       }
     }
     const program: GroupProgram = {};

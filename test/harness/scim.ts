@@ -120,12 +120,7 @@ export async function startScim(options: ScimHarnessOptions = {}): Promise<ScimH
       post: (path, body, headers) => send('POST', path, body, headers),
       put: (path, body, headers) => send('PUT', path, body, headers),
       patch: (path, operations, headers) =>
-        send(
-          'PATCH',
-          path,
-          { schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'], Operations: operations },
-          headers,
-        ),
+        send('PATCH', path, { schemas: [patchOp], Operations: operations }, headers),
       delete: (path, headers) => send('DELETE', path, undefined, headers),
       async find(type, filter) {
         const reply = await send('GET', `/${type}?filter=${encodeURIComponent(filter)}`);
@@ -167,6 +162,7 @@ export async function startScim(options: ScimHarnessOptions = {}): Promise<ScimH
 
 export const coreUser = 'urn:ietf:params:scim:schemas:core:2.0:User';
 export const coreGroup = 'urn:ietf:params:scim:schemas:core:2.0:Group';
+export const patchOp = 'urn:ietf:params:scim:api:messages:2.0:PatchOp';
 export const enterprise = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User';
 
 /** A user as a client would send it. */
