@@ -9,6 +9,7 @@ import { z } from 'zod';
 import { authenticate } from '../tenant/key.ts';
 import { actorOf, covers, type Principal } from '../tenant/scope.ts';
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
+import { baseUrl } from './base-url.ts';
 import { changeRoutes } from './changes.ts';
 import { directoryRoutes } from './directories.ts';
 import { problemOf } from './failure.ts';
@@ -156,16 +157,4 @@ function send(res: Response, answered: Reply | Problem): void {
     .status(answered.status)
     .set('content-type', 'application/problem+json; charset=utf-8')
     .send(JSON.stringify(document(answered, res.locals.requestId)));
-}
-
-const HOST = /^([\w-]+(\.[\w-]+)*|\[[0-9a-f:]+\])(:\d{1,5})?$/i;
-
-/** Where the caller reaches us: the configured URL, or what its own request says. */
-function baseUrl(req: Request, options: Pick<ApiOptions, 'publicUrl' | 'trustProxy'>): string {
-  if (options.publicUrl) return options.publicUrl.replace(/\/+$/, '');
-  const forwarded = (name: string) => (options.trustProxy ? req.get(name)?.split(',')[0]?.trim() : undefined);
-  const encrypted = 'encrypted' in req.socket && req.socket.encrypted === true;
-  const scheme = forwarded('x-forwarded-proto') ?? (encrypted ? 'https' : 'http');
-  const host = forwarded('x-forwarded-host') ?? req.get('host') ?? '';
-  return HOST.test(host) && /^https?$/.test(scheme) ? `${scheme}://${host}` : '';
 }

@@ -1,0 +1,77 @@
+/**
+ * One process of a deployment exports the gauges that are derived from the database, so that sums over processes are
+ * right. It is the one that holds an advisory lock in an open transaction on a connection of its own: whoever loses
+ * the connection loses the lock with it, and a transaction keeps its connection behind a transaction pooler as well.
+ * Nothing else runs on that connection, so the open transaction holds no snapshot (it keeps no vacuum back) and no
+ * lock on a table (it stands in no migration's way).
+ */
+import type pg from 'pg';
+
+const ELECTION_LOCK = 0x4c4f4b32;
+
+export interface Election {
+  /**
+   * Whether this process is elected, asked of the database itself; stands for election when nobody is.
+   * @throws when the database does not answer
+   */
+  elected(): Promise<boolean>;
+  /** Gives the lock back; the next question stands again. */
+  resign(): void;
+}
+
+/** @param pool the system role's; one of its connections stays taken while elected */
+export function standForElection(pool: pg.Pool): Election {
+  let holding: pg.PoolClient | undefined;
+  let asking: Promise<boolean> | undefined;
+
+  async function ask(): Promise<boolean> {
+    const held = holding;
+    if (held) {
+      // A connection that has died without a word must not go on thinking that it is elected.
+      await held.query('select 1').catch((error) => {
+        drop(held);
+        throw error;
+      });
+      return holding === held;
+    }
+    const client = await pool.connect();
+    try {
+      await client.query('begin read only; set local idle_in_transaction_session_timeout = 0');
+      const { rows } = await client.query<{ elected: boolean }>(
+        'select pg_try_advisory_xact_lock($1) as elected',
+        [ELECTION_LOCK],
+      );
+      if (!rows[0]?.elected) {
+        await client.query('rollback');
+        client.release();
+        return false;
+      }
+    } catch (error) {
+      client.release(true);
+      throw error;
+    }
+    client.once('error', () => drop(client));
+    client.once('end', () => drop(client));
+    holding = client;
+    return true;
+  }
+
+  /** Ends the connection, and the lock with it. */
+  function drop(client: pg.PoolClient): void {
+    if (holding !== client) return;
+    holding = undefined;
+    client.release(true);
+  }
+
+  return {
+    elected() {
+      asking ??= ask().finally(() => {
+        asking = undefined;
+      });
+      return asking;
+    },
+    resign() {
+      if (holding) drop(holding);
+    },
+  };
+}

@@ -1,0 +1,150 @@
+/**
+ * Gauges that are read from the database when they are scraped: what is not yet effective, what is parked, what does
+ * not match. A database that does not answer makes them absent and never fails a scrape.
+ */
+import type pg from 'pg';
+import { Gauge, type Registry } from 'prom-client';
+import type { Database } from '../database/database.ts';
+import type { MismatchKind } from '../database/entities.ts';
+import type { LaneQueue } from '../queue/queue.ts';
+import { standForElection } from './election.ts';
+import { remembered } from './remembered.ts';
+
+export interface GaugeOptions {
+  db?: Pick<Database, 'system'> | undefined;
+  queue?: Pick<LaneQueue, 'counts'> | undefined;
+  /** Decides instead of the election in the database whether this process exports. */
+  isElected?: (() => boolean) | undefined;
+}
+
+const mismatchKinds: readonly MismatchKind[] = [
+  'active_after_deprovision',
+  'wrong_role',
+  'extra',
+  'missing',
+  'stale_attribute',
+  'disputed',
+  'unknown',
+];
+const mismatchStates = ['suspected', 'confirmed'] as const;
+
+/** How long a scrape waits for the database or the queue before their gauges go absent. */
+const PATIENCE_MS = 3_000;
+/** How long facts count as fresh at least; see remembered.ts. */
+const FRESH_MS = 1_000;
+
+// One scan of change_committed (partial: not yet effective), one count of change_parked, and the small mismatch table.
+const FACTS = `
+  select c.unapplied, c.oldest, c.oldest_leaver,
+    (select count(*) from change where state = 'parked') as parked,
+    (select coalesce(json_agg(m), '[]') from
+      (select kind, state, count(*)::int as count from mismatch group by kind, state) m) as mismatches
+  from (select count(*) as unapplied, extract(epoch from min(committed_at)) as oldest,
+      extract(epoch from min(source_at) filter (where class = 0)) as oldest_leaver
+    from change where state in ('pending', 'spread')) c`;
+
+/** Counts and Unix times as PostgreSQL writes them. */
+export interface Facts {
+  unapplied: string;
+  oldest: string | null;
+  oldest_leaver: string | null;
+  parked: string;
+  mismatches: { kind: string; state: string; count: number }[];
+}
+
+/** @returns a function that gives the election back */
+export function exportGauges(registry: Registry, options: GaugeOptions): () => void {
+  const { db, queue } = options;
+  const election = db && !options.isElected ? standForElection(db.system) : undefined;
+  let closed = false;
+
+  /** Reads while this process is elected; undefined when it is not, or when nobody answers. */
+  const whileElected = <T>(read: () => Promise<T | undefined>): (() => Promise<T | undefined>) => {
+    const lately = remembered(
+      async () => {
+        const stands = options.isElected?.() ?? (await election?.elected()) ?? true;
+        return stands ? read() : undefined;
+      },
+      { freshMs: FRESH_MS, patienceMs: PATIENCE_MS },
+    );
+    // What was read lately is nobody's to export any more once the election is given back.
+    return async () => (closed ? undefined : lately().catch(() => undefined));
+  };
+  const facts = whileElected(async () => db && readFacts(db.system));
+  const jobs = whileElected(async () => queue?.counts());
+
+  /** A gauge without labels that is absent where `read` has nothing to say. */
+  const single = (name: string, help: string, read: (row: Facts) => string | null) =>
+    new Gauge({
+      name,
+      help,
+      registers: [registry],
+      async collect() {
+        const row = await facts();
+        const value = row ? read(row) : null;
+        if (value === null) this.remove();
+        else this.set(Number(value));
+      },
+    });
+
+  if (db) {
+    single(
+      'lockstep_oldest_unapplied_timestamp_seconds',
+      'Commit time of the oldest change that is not yet effective, as Unix time; absent when there is none. Exported by one elected process',
+      (row) => row.oldest,
+    );
+    single(
+      'lockstep_unapplied_changes',
+      'Changes that are not yet effective, parked ones apart. Exported by one elected process',
+      (row) => row.unapplied,
+    );
+    single(
+      'lockstep_parked_changes',
+      'Changes that were set aside for a person after their last attempt failed. Exported by one elected process',
+      (row) => row.parked,
+    );
+    single(
+      'lockstep_open_deprovision_oldest_timestamp_seconds',
+      'Source time of the oldest leaver who is not yet denied, as Unix time; absent when there is none. Exported by one elected process',
+      (row) => row.oldest_leaver,
+    );
+    new Gauge({
+      name: 'lockstep_mismatch',
+      help: 'Members whose access state differs from the source. Exported by one elected process',
+      labelNames: ['kind', 'state'],
+      registers: [registry],
+      async collect() {
+        const row = await facts();
+        this.reset();
+        if (!row) return;
+        for (const kind of mismatchKinds) {
+          for (const state of mismatchStates) this.set({ kind, state }, 0);
+        }
+        for (const { kind, state, count } of row.mismatches) this.set({ kind, state }, count);
+      },
+    });
+  }
+  if (queue) {
+    new Gauge({
+      name: 'lockstep_queue_jobs',
+      help: 'Jobs of a queue by BullMQ state; they carry wake-ups, not changes. Exported by one elected process',
+      labelNames: ['queue', 'state'],
+      registers: [registry],
+      async collect() {
+        const counts = await jobs();
+        this.reset();
+        for (const [state, count] of Object.entries(counts ?? {})) this.set({ queue: 'lanes', state }, count);
+      },
+    });
+  }
+  return () => {
+    closed = true;
+    election?.resign();
+  };
+}
+
+/** The two statements go as one message, which is one implicit transaction: the limit ends with it. */
+export async function readFacts(pool: pg.Pool): Promise<Facts | undefined> {
+  const results: unknown = await pool.query(`set local statement_timeout = ${PATIENCE_MS}; ${FACTS}`);
+  return (results as pg.QueryResult<Facts>[])[1]?.rows[0];
+}
