@@ -1,0 +1,219 @@
+/**
+ * The composition root: opens everything that the roles of a process need, in the order in which it is needed, and
+ * closes it in the reverse order. A start that fails half-way closes what it had opened.
+ *
+ * Stopping: readiness goes first, requests under way are answered, lanes under way finish their batch, wake-ups are
+ * handed over, then connections close and the embedded PostgreSQL ends.
+ */
+import express, { type RequestHandler } from 'express';
+import type pino from 'pino';
+import { apiRouter } from '../api/api.ts';
+import type { Config } from '../config/config.ts';
+import { openCredentials } from '../credential/credential.ts';
+import { type Database, openDatabase, StartRefused } from '../database/database.ts';
+import { openDirectoryStore } from '../directory/directory.ts';
+import { openLifecycle } from '../lifecycle/lifecycle.ts';
+import { openMetrics } from '../metrics/metrics.ts';
+import { openLaneQueue } from '../queue/lane-queue.ts';
+import { scimRouter } from '../scim/scim.ts';
+import { healthRouter } from '../status/health.ts';
+import { statusRouter } from '../status/status.ts';
+import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
+import { listDirectories } from '../tenant/directory-settings.ts';
+import { ensureOperatorKey } from '../tenant/key.ts';
+import { findTenant } from '../tenant/tenant.ts';
+import { embeddedAccess, externalAccess } from './access.ts';
+import { openHome } from './home.ts';
+import { openHttp } from './http.ts';
+import { type Stoppable, startFallback, startScheduler } from './scheduler.ts';
+import { wakeOnCommit } from './wake-up.ts';
+
+export const allRoles = ['api', 'worker', 'scheduler'] as const;
+export type Role = (typeof allRoles)[number];
+
+export interface StartOptions {
+  roles: readonly Role[];
+  log: pino.Logger;
+  version: string;
+}
+
+export interface Lockstep {
+  url: string;
+  /** The demo tenant where there is one; with its token when this start made it, to be shown once. */
+  demo?: Omit<DemoTenant, 'token'> & { token?: string };
+  /** Made by this start, shown once. */
+  operatorKey?: string;
+  /** Where the embedded PostgreSQL keeps its data when it could not be in LOCKSTEP_HOME. */
+  dataMovedTo?: string;
+  /** Resolves with words when something that Lockstep cannot run without has ended. */
+  lost: Promise<string>;
+  stop(): Promise<void>;
+}
+
+const WORKER_CONCURRENCY = 8;
+const HTTP_PATIENCE_MS = 10_000;
+
+/** @throws StartRefused with words for the person who starts it */
+export async function startLockstep(config: Config, options: StartOptions): Promise<Lockstep> {
+  const { roles, log, version } = options;
+  const has = (role: Role) => roles.includes(role);
+  // What is open, to be closed from the last to the first.
+  const open: { name: string; close: () => Promise<void> | void }[] = [];
+  const onOpened = (name: string, close: () => Promise<void> | void) => open.push({ name, close });
+  let stopping = false;
+
+  let closing: Promise<void> | undefined;
+  async function closeAll(): Promise<void> {
+    stopping = true;
+    for (const { name, close } of open.splice(0).reverse()) {
+      try {
+        await close();
+      } catch (error) {
+        log.error({ err: error }, `closing ${name} failed`);
+      }
+    }
+  }
+  const stop = () => {
+    closing ??= closeAll();
+    return closing;
+  };
+
+  try {
+    const home = config.database.mode === 'embedded' ? openHome(config.home) : undefined;
+    if (home) onOpened('the data folder', () => home.release());
+    const http = await openHttp({ host: config.host, port: config.port });
+    onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
+    home?.announce(http.url);
+    const access = home ? await embeddedAccess(home) : externalAccess(config.database);
+    onOpened('the embedded PostgreSQL', () => access.stop());
+    const db = await openDatabase(access);
+    onOpened('the database', () => db.close());
+    const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
+
+    const queue = await openLaneQueue(
+      config.redisUrl ? { redisUrl: config.redisUrl } : { postgresUrl: access.directUrl },
+      {
+        onError: occasionally((error) => {
+          // Connections that end while everything ends are no news.
+          if (!stopping) log.warn({ err: error }, 'the queue reports an error');
+        }),
+      },
+    );
+    onOpened('the queue', () => queue.close());
+    const metrics = openMetrics({ db, queue });
+    onOpened('the metrics', () => metrics.close());
+    const lifecycle = openLifecycle(db, {
+      observer: {
+        applied: metrics.lifecycle.applied,
+        parked(changeId, error) {
+          metrics.lifecycle.parked(changeId, error);
+          log.error(
+            { changeId, error },
+            'a change was parked; see /v1/tenants/{tenant}/changes?state=parked',
+          );
+        },
+      },
+    });
+
+    const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
+    const background: Stoppable[] = [];
+    if (has('worker')) {
+      background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
+      background.push(startFallback({ lifecycle, queue, onError }));
+    }
+    if (has('scheduler')) {
+      background.push(
+        startScheduler({
+          db,
+          lifecycle,
+          queue,
+          retentionDays: config.changeRetentionDays,
+          onSwept: metrics.sweeperWoke,
+          onError,
+        }),
+      );
+    }
+    onOpened('workers and scheduler', async () => {
+      await Promise.all(background.map((part) => part.stop()));
+    });
+
+    const operatorKey = has('api') ? await ensureOperatorKey(db, credentials, config.operatorKey) : undefined;
+    const demo =
+      has('api') && config.demoTenant
+        ? ((await ensureDemoTenant(db, credentials)) ?? (await findDemoTenant(db)))
+        : undefined;
+
+    const face = {
+      trustProxy: config.trustProxy,
+      ...(config.publicUrl ? { publicUrl: config.publicUrl } : {}),
+    };
+    const app = express();
+    app.disable('x-powered-by');
+    app.disable('etag');
+    app.use(healthRouter({ db, queue, isStopping: () => stopping }));
+    app.use(metrics.router);
+    if (has('api')) {
+      const store = openDirectoryStore(db.pool, wakeOnCommit(db, queue));
+      app.use(
+        '/scim/v2/:directory',
+        scimRouter({
+          store,
+          credentials,
+          ...face,
+          observe: metrics.scim,
+          log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
+        }),
+      );
+      app.use('/v1', apiRouter({ db, credentials, lifecycle, queue, log, ...face }));
+      app.use(statusRouter({ db, credentials, roles, version, ...face }));
+    }
+    app.use(nothingHere);
+    http.serve(app);
+    onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
+    return {
+      url: http.url,
+      lost: access.lost,
+      stop,
+      ...(demo ? { demo } : {}),
+      ...(operatorKey ? { operatorKey } : {}),
+      ...(access.movedTo ? { dataMovedTo: access.movedTo } : {}),
+    };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+/** The first SCIM directory of the tenant that an earlier start made. */
+async function findDemoTenant(db: Database): Promise<Omit<DemoTenant, 'token'> | undefined> {
+  const tenant = await findTenant(db, DEMO_SLUG);
+  const directories = tenant ? await listDirectories(db, tenant.id, null, 200) : [];
+  const directory = directories.find((d) => d.kind === 'scim');
+  return directory ? { tenantSlug: DEMO_SLUG, directoryId: directory.id } : undefined;
+}
+const DEMO_SLUG = 'demo';
+
+function encryptionKey(config: Config, made: string | undefined): Buffer {
+  const key = config.encryptionKey ?? (made ? Buffer.from(made, 'base64') : undefined);
+  if (key?.length === 32) return key;
+  throw new StartRefused('LOCKSTEP_ENCRYPTION_KEY is not set; `openssl rand -base64 32` makes one.');
+}
+
+/** Passes on one in five seconds: a backend that is away says so many times a second. */
+function occasionally(say: (error: Error) => void): (error: Error) => void {
+  let last = 0;
+  return (error) => {
+    if (Date.now() - last < 5_000) return;
+    last = Date.now();
+    say(error);
+  };
+}
+
+const nothingHere: RequestHandler = (_req, res) => {
+  res
+    .status(404)
+    .type('application/problem+json')
+    .send(
+      '{"type":"about:blank","title":"Not Found","status":404,"detail":"There is nothing at this path."}\n',
+    );
+};
