@@ -1,0 +1,88 @@
+#!/usr/bin/env node
+/**
+ * The command line: `lockstep <verb>`. Each verb's work is imported when it is asked for, so that --help is quick.
+ * What a person can put right ends with one line on stderr and status 1; everything else keeps its stack.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, InvalidArgumentError, Option } from 'commander';
+
+const version = (
+  JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string }
+).version;
+
+const program = new Command('lockstep')
+  .description('Keeps the memberships of your tenants in lockstep with their directories.')
+  .version(version)
+  .showHelpAfterError('(lockstep --help shows what there is)');
+
+program
+  .command('start')
+  .description('start Lockstep and serve until it is stopped')
+  .option('--roles <roles>', 'what this process does, of api, worker and scheduler', 'api,worker,scheduler')
+  .option('--json', 'say where it listens, and what it made, as one line of JSON')
+  .action(async (options) => (await import('./cli/start.ts')).runStart({ ...options, version }));
+
+program
+  .command('migrate')
+  .description('bring the database to this version; needs LOCKSTEP_OWNER_DATABASE_URL')
+  .option('--json', 'the outcome as JSON')
+  .action(async (options) => (await import('./cli/migrate.ts')).runMigrate(options));
+
+program
+  .command('doctor')
+  .description('check what Lockstep needs: Node.js, configuration, database, roles, queue, port')
+  .option('--json', 'the findings as JSON')
+  .action(async (options) => (await import('./cli/doctor.ts')).runDoctor(options));
+
+const simulate = program
+  .command('simulate')
+  .description('simulated identity providers, to try Lockstep against');
+
+simulate
+  .command('scim')
+  .description('an Okta or Entra ID that pushes a plausible, repeatable life of an organisation by SCIM')
+  .requiredOption('--url <url>', "the directory's SCIM base URL")
+  .requiredOption('--token <token>', 'one of its bearer tokens')
+  .addOption(new Option('--idp <idp>', 'whose dialect').choices(['okta', 'entra']).default('okta'))
+  .option('--users <n>', 'people pushed first', wholeNumber, 20)
+  .option('--groups <n>', 'groups pushed first', wholeNumber, 5)
+  .option('--seed <n>', 'repeats the story of an earlier run', wholeNumber)
+  .option('--rate <n>', 'operations a second after that', wholeNumber, 5)
+  .option('--operations <n>', 'stop after so many; default: until Ctrl-C', wholeNumber)
+  .option('--json', 'one JSON object a line')
+  .action(async (options) => {
+    process.exitCode = await (await import('./simulate/simulate.ts')).runSimulateScim(options);
+  });
+
+for (const idp of ['okta', 'entra'] as const) {
+  simulate
+    .command(idp)
+    .description(`not in this version: pulling from ${idp} comes with its connector; see simulate scim`)
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .action(() => {
+      program.error(
+        `This version of Lockstep does not pull from ${idp} yet, so there is nothing to simulate for it. ` +
+          `An ${idp} that pushes is there: lockstep simulate scim --idp ${idp} --url … --token …`,
+      );
+    });
+}
+
+program
+  .command('demo')
+  .description('run the main job on its own, against simulated identity providers, and end')
+  .helpOption(false)
+  .allowUnknownOption()
+  .allowExcessArguments()
+  .action(async (_options, command: Command) => {
+    process.exitCode = await (await import('./demo/demo.ts')).runDemo(command.args);
+  });
+
+// `lockstep … | head` is no reason for a stack trace.
+process.stdout.on('error', () => {});
+await program.parseAsync();
+
+function wholeNumber(value: string): number {
+  if (!/^\d{1,9}$/.test(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return Number(value);
+}
