@@ -78,7 +78,6 @@ export async function startLockstep(postgres: BenchPostgres, roles: string): Pro
       const directory = await call<{ id: string }>('POST', `/tenants/${tenant.id}/directories`, {
         kind: 'scim',
         name: 'bench',
-        config: {},
       });
       const { token } = await call<{ token: string }>(
         'POST',

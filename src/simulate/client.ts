@@ -36,6 +36,8 @@ export interface ScimClient {
   readonly idp: Idp;
   /** The truth, including what is not pushed yet. */
   readonly organisation: Organisation;
+  /** The server's id of each person that it ever had one for, by the person's key. */
+  readonly scimIds: ReadonlyMap<string, string>;
   /** What the administrator's "Test connection" sends. @throws PushFailed */
   test(): Promise<void>;
   /**
@@ -62,6 +64,7 @@ export type Send = (
 export interface Dialect {
   idp: Idp;
   userAgent: string;
+  userIds: ReadonlyMap<string, string>;
   test(send: Send): Promise<void>;
   /** Level-triggered: sends what the organisation says now, of the subjects of the operation. */
   push(send: Send, organisation: Organisation, operation: Operation): Promise<void>;
@@ -110,10 +113,11 @@ export function openClient(dialect: Dialect, options: ClientOptions): ScimClient
   return {
     idp: dialect.idp,
     organisation,
+    scimIds: dialect.userIds,
     test: () =>
       dialect.test((method, path, body, expected = [200]) => wire.send(method, path, body, expected)),
     perform(operation) {
-      // A rehired person's groups are among the subjects, and a leaver loses them: read before and after.
+      // A rename frees one userName and takes another: the subjects are those before and after.
       const keys = new Set(subjects(organisation, operation));
       apply(organisation, operation, dialect.idp);
       for (const key of subjects(organisation, operation)) keys.add(key);

@@ -99,6 +99,7 @@ function entraDialect(options: Pick<EntraOptions, 'matchOn' | 'unquotedExternalI
   return {
     idp: 'entra',
     userAgent: 'Azure AD Provisioning',
+    userIds,
     async test(send) {
       const answer = await send('GET', `/Users?${query({ filter: `userName eq ${quoted(randomUUID())}` })}`);
       if (answer.body.totalResults !== 0)
@@ -119,7 +120,6 @@ function entraDialect(options: Pick<EntraOptions, 'matchOn' | 'unquotedExternalI
         case 'leave': {
           await update(send, organisation, personOf(organisation, operation.person));
           await send('DELETE', `/Users/${known(userIds, operation.person)}`, undefined, [204, 404]);
-          userIds.delete(operation.person);
           told.delete(operation.person);
           return;
         }

@@ -79,6 +79,7 @@ function oktaDialect(app: 'wizard' | 'catalogue'): Dialect {
   return {
     idp: 'okta',
     userAgent: 'Okta SCIM Client 1.0.0',
+    userIds,
     async test(send) {
       await send('GET', `/Users?${query({ startIndex: 1, count: 1 })}`);
     },

@@ -59,17 +59,25 @@ export function displayName(person: Pick<Person, 'givenName' | 'familyName'>): s
   return `${person.givenName} ${person.familyName}`;
 }
 
-/** The people and groups that an operation is about; operations that share one are pushed one after the other. */
+/**
+ * The people, userNames and groups that an operation is about; operations that share one are pushed one after the
+ * other. A userName counts because who is deleted and hired again is two people of one name.
+ */
 export function subjects(organisation: Organisation, operation: Operation): string[] {
   switch (operation.kind) {
     case 'join':
-      return [operation.person.key, ...(operation.person.manager ? [operation.person.manager] : [])];
+      return [
+        operation.person.key,
+        operation.person.userName,
+        ...(operation.person.manager ? [operation.person.manager] : []),
+      ];
     case 'move':
       return [operation.person, ...(operation.manager ? [operation.manager] : [])];
-    case 'rename':
     case 'deactivate':
-    case 'leave':
       return [operation.person];
+    case 'rename':
+    case 'leave':
+      return [operation.person, ...userNameOf(organisation, operation.person)];
     case 'rehire':
       return [operation.person, ...groupsOf(organisation, operation.person).map((g) => g.key)];
     case 'group-create':
@@ -137,6 +145,11 @@ export function apply(organisation: Organisation, operation: Operation, idp: Idp
   }
 }
 
+function userNameOf(organisation: Organisation, person: string): string[] {
+  const found = organisation.people.get(person);
+  return found ? [found.userName] : [];
+}
+
 export function groupsOf(organisation: Organisation, person: string): Group[] {
   return [...organisation.groups.values()].filter((group) => group.members.has(person));
 }
@@ -155,7 +168,7 @@ export function groupOf(organisation: Organisation, key: string): Group {
   return group;
 }
 
-/** One line for a person to read. */
+/** One line for a person to read; asked before the operation is carried out. */
 export function describe(organisation: Organisation, operation: Operation): string {
   const who = (key: string) => {
     const person = organisation.people.get(key);
@@ -178,7 +191,7 @@ export function describe(organisation: Organisation, operation: Operation): stri
     case 'group-create':
       return `group ${operation.group.name} is made`;
     case 'group-rename':
-      return `a group is renamed to ${operation.name}`;
+      return `group ${group(operation.group)} is renamed to ${operation.name}`;
     case 'group-delete':
       return `group ${group(operation.group)} is deleted`;
     case 'membership': {

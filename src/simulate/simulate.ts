@@ -3,10 +3,11 @@
  * pushes a plausible, repeatable life of an organisation to any SCIM server over real HTTP.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Acknowledged, ScimClient } from './client.ts';
+import type { Acknowledged } from './client.ts';
 import { entraClient } from './entra.ts';
 import { oktaClient } from './okta.ts';
 import { describe, type Idp, type Operation } from './organisation.ts';
+import { populate } from './populate.ts';
 import { openProgress } from './progress.ts';
 import { anySeed, seeded } from './random.ts';
 import { story } from './story.ts';
@@ -24,8 +25,9 @@ export {
   type Organisation,
   type Person,
 } from './organisation.ts';
+export { populate } from './populate.ts';
 export { openProgress, type Progress } from './progress.ts';
-export { anySeed, seeded } from './random.ts';
+export { anySeed, type Random, seeded } from './random.ts';
 export { type Story, story } from './story.ts';
 export { PushFailed } from './wire.ts';
 
@@ -107,7 +109,12 @@ export async function runSimulateScim(options: SimulateScimOptions): Promise<num
   };
 
   await client.test();
-  await populate(client, plot, Math.min(users, operations), groups, perform, stop.signal);
+  await populate(
+    organisation,
+    plot,
+    { people: Math.min(users, operations), groups, atOnce: 8, signal: stop.signal },
+    perform,
+  );
   const startedAt = performance.now();
   for (let n = 0; performed < operations && !stop.signal.aborted; n += 1) {
     void perform(plot.next());
@@ -127,28 +134,6 @@ export async function runSimulateScim(options: SimulateScimOptions): Promise<num
     out.write(`${JSON.stringify({ event: 'end', ...counts, p50Ms: p50, p99Ms: p99, seed: random.seed })}\n`);
   else out.write(`${summary}\n`);
   return counts.failed === 0 ? 0 : 1;
-}
-
-/** Joins people, 8 at a time, then makes groups of them. */
-export async function populate(
-  client: ScimClient,
-  plot: ReturnType<typeof story>,
-  users: number,
-  groups: number,
-  perform: (operation: Operation) => Promise<unknown>,
-  signal?: AbortSignal,
-): Promise<void> {
-  for (let done = 0; done < users && !signal?.aborted; done += 8) {
-    const some = Array.from({ length: Math.min(8, users - done) }, () =>
-      perform({ kind: 'join', person: plot.joiner() }),
-    );
-    await Promise.all(some);
-  }
-  for (let n = 0; n < groups && !signal?.aborted; n += 1) {
-    const everyone = [...client.organisation.people.keys()];
-    const members = everyone.filter((_, i) => i % groups === n || i % 3 === 0);
-    await perform({ kind: 'group-create', group: plot.group(members) });
-  }
 }
 
 function facts(done: Acknowledged): Record<string, unknown> {

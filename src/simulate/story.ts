@@ -116,10 +116,11 @@ export function story({ organisation, idp, random, domain }: StoryOptions): Stor
         return person && { kind, person: person.key };
       }
       case 'rehire': {
-        const live = new Set(people('active').map((p) => p.userName));
+        // Whoever was deleted comes back as a new person, unless somebody has the name by now.
+        const taken = new Set([...people('active'), ...people('inactive')].map((p) => p.userName));
         const person = random.pick([
           ...people('inactive'),
-          ...people('erased').filter((p) => !live.has(p.userName)),
+          ...people('erased').filter((p) => !taken.has(p.userName)),
         ]);
         if (person?.state !== 'erased') return person && { kind, person: person.key };
         return { kind: 'join', person: { ...person, key: personKey(), manager: null, state: 'active' } };
