@@ -1,6 +1,7 @@
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { openDirectoryStore } from '../../src/directory/directory.ts';
+import { createTestLane } from '../harness/lane.ts';
 import { testCredentials } from '../harness/tenant.ts';
 import { startApi, type TestApi } from './server.ts';
 
@@ -121,6 +122,44 @@ test('several tokens live at once, and one can be given an end', async () => {
   expect(past.status).toBe(422);
   expect(past.body.errors).toEqual([{ path: '/expiresAt', message: 'must be in the future' }]);
   expect((await api.operator('GET', path)).body.items).toHaveLength(2);
+});
+
+test('moving a directory to another provider has each of its people looked at again', async () => {
+  const lane = await createTestLane(api.db);
+  await lane.join({ userName: 'ada' });
+  await lane.join({ userName: 'bob' });
+  await lane.settle();
+  const path = `/tenants/${lane.tenantId}/directories/${lane.directory.id}`;
+  const moved = await api.operator('PATCH', path, { provider: 'acquired' });
+  expect(moved.body.provider).toBe('acquired');
+  expect(api.woken).toContain(lane.tenantId);
+  expect(await lane.count(`change where state = 'pending' and class = 3 and source = 'operator'`)).toBe(2);
+  await lane.settle();
+  await api.operator('PATCH', path, { provider: 'acquired', name: 'Same' });
+  expect(await lane.count(`change where state = 'pending'`)).toBe(0);
+});
+
+test('what is done to a tenant is in its audit trail with who did it', async () => {
+  const tenant = await newTenant();
+  const directory = await newDirectory(tenant);
+  const path = `/tenants/${tenant}/directories/${directory.id}`;
+  const token = await api.operator('POST', `${path}/tokens`);
+  await api.operator('DELETE', `${path}/tokens/${token.body.id}`);
+  await api.operator('PATCH', path, { paused: true });
+  const plan = await api.operator('DELETE', path);
+  await api.operator('DELETE', `${path}?hash=${plan.body.hash}`);
+  const { rows } = await api.db.tenant(tenant, (client) =>
+    client.query<{ action: string; actor: string }>('select action, actor from audit_entry order by at, id'),
+  );
+  expect(rows.map((r) => r.action)).toEqual([
+    'tenant.created',
+    'directory.created',
+    'token.issued',
+    'token.revoked',
+    'directory.changed',
+    'directory.deleted',
+  ]);
+  expect(rows.every((r) => /^operator:[0-9a-f-]{36}$/.test(r.actor))).toBe(true);
 });
 
 test('scimBaseUrl follows a proxy only when told to trust one, and the configured URL before all', async () => {
