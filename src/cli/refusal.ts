@@ -15,6 +15,10 @@ export function configOrExit(purpose: 'start' | 'migrate'): Config {
 export function exitRefused(error: unknown): never {
   const words = refusalOf(error);
   if (words === undefined) throw error;
+  exitWith(words);
+}
+
+export function exitWith(words: string): never {
   process.stderr.write(`lockstep: ${words}\n`);
   process.exit(1);
 }

@@ -1,9 +1,8 @@
 /** `lockstep start`: starts, says what a person needs to go on, and stops in good order when asked to. */
-import { InvalidArgumentError } from 'commander';
 import pino from 'pino';
 import type { Config } from '../config/config.ts';
 import { allRoles, type Lockstep, type Role, startLockstep } from '../process/start.ts';
-import { configOrExit, exitRefused } from './refusal.ts';
+import { configOrExit, exitRefused, exitWith } from './refusal.ts';
 
 export interface StartFlags {
   roles: string;
@@ -64,7 +63,9 @@ function rolesOf(given: string): Role[] {
   const names = given.split(',').map((name) => name.trim());
   const unknown = names.filter((name) => !allRoles.some((role) => role === name));
   if (unknown.length > 0) {
-    throw new InvalidArgumentError(`--roles: ${unknown.join(', ')} is none of ${allRoles.join(', ')}.`);
+    exitWith(
+      `--roles takes ${allRoles.join(', ')}, separated by commas; "${unknown.join(', ')}" is none of them.`,
+    );
   }
   return allRoles.filter((role) => names.includes(role));
 }
