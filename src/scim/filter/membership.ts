@@ -32,12 +32,17 @@ export function membershipMeets(b: Build, target: AttributeRef, test: Test): str
   return `(r.id = any (array(select m.group_id from mirror_group_member m where m.member_id = ${p})))`;
 }
 
-/** Users in a group, directly or through groups in it; a cycle ends where it began. */
+/**
+ * Users in a group, directly or through groups in it; a cycle ends where it began. The inner query stands behind
+ * `offset 0`: planned as a join, it would read all memberships for fear of many groups.
+ */
 function insideOf(group: string): string {
   return (
-    '(r.id = any (array(with recursive inside (id) as (' +
-    `select m.member_id from mirror_group_member m where m.group_id = ${group} union ` +
-    'select m.member_id from inside join mirror_group_member m on m.group_id = inside.id) select id from inside)))'
+    '(r.id = any (array(with recursive inside (id, kind) as (' +
+    `select m.member_id, m.member_kind from mirror_group_member m where m.group_id = ${group} union ` +
+    'select n.member_id, n.member_kind from inside, lateral (select m.member_id, m.member_kind ' +
+    "from mirror_group_member m where m.group_id = inside.id offset 0) n where inside.kind = 'group') " +
+    'select id from inside)))'
   );
 }
 

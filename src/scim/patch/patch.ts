@@ -126,10 +126,14 @@ function applyPathless(
   return fine;
 }
 
-/** What a client repeats of a resource without meaning a change: its own id (Okta's group rename), an empty list. */
+/**
+ * What a client repeats of a resource without meaning a change: its own id (Okta's group rename), an empty list. A
+ * resource that is given without its id cannot tell, and takes any for its own.
+ */
 function isEcho(work: Work, target: Target, value: unknown): boolean {
   if (target.kind !== 'attribute' || target.ref.attribute.mutability !== 'readOnly') return false;
-  if (target.ref.attribute.name === 'id' && value === work.resource.id) return true;
+  const { id } = work.resource;
+  if (target.ref.attribute.name === 'id' && (id === undefined || value === id)) return true;
   return !isPresent(value);
 }
 
