@@ -1,8 +1,20 @@
 -- The functions of src/lifecycle. SECURITY INVOKER, as everywhere.
 
+-- The next changes of a lane: deprovisions first, then logins, live changes and backfill; within a class the oldest.
+-- Index: change_lane, in its order, so that the cost follows p_limit and not the backlog. The settings hold the planner
+-- to it: on a table that has just grown it knows no better than to collect and sort the whole backlog (41 ms a batch
+-- instead of 0.6 with 100,000 changes waiting).
+create or replace function lane_next(p_tenant uuid, p_limit integer)
+returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
+  source_at timestamptz, committed_at timestamptz, attempts integer) language sql
+set enable_sort = off set enable_bitmapscan = off set enable_seqscan = off as $$
+  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts
+  from change c
+  where c.tenant_id = p_tenant and c.state = 'pending' and (c.retry_at is null or c.retry_at <= now())
+  order by c.class, c.id limit p_limit;
+$$;
+
 -- Enters a lane: sets the tenant, takes the lane alone until the transaction ends, and answers its next changes.
--- Deprovisions first, then logins, live changes and backfill; within a class the oldest first.
--- Index: change_lane (partial, pending only), so the cost follows p_limit and not the backlog.
 create or replace function lane_take(p_tenant uuid, p_limit integer)
 returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
   source_at timestamptz, committed_at timestamptz, attempts integer) language plpgsql as $$
@@ -10,11 +22,7 @@ returns table (id bigint, class smallint, source text, user_id uuid, parent_id b
 begin
   perform set_config('lockstep.tenant', p_tenant::text, true);
   perform from lane l where l.tenant_id = p_tenant for update;
-  return query
-  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts
-  from change c
-  where c.tenant_id = p_tenant and c.state = 'pending' and (c.retry_at is null or c.retry_at <= now())
-  order by c.class, c.id limit p_limit;
+  return query select * from lane_next(p_tenant, p_limit);
 end $$;
 
 -- The same for named changes (bisection, and a converge in place).
