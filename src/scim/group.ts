@@ -52,7 +52,7 @@ export function groupNames(
 }
 
 /** Ids are those that this server gave: anything else names nobody. */
-export function refuseMembers(members: readonly string[]): Refusal | undefined {
+function refuseMembers(members: readonly string[]): Refusal | undefined {
   const strange = members.filter((value) => !isUuid(value));
   return strange.length > 0 ? unknownMembers(strange) : undefined;
 }

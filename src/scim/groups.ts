@@ -11,19 +11,12 @@ import { type Dialect, dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Refusal, type Result, refused } from './errors.ts';
 import { etag, meets, readCondition } from './etag.ts';
 import { elementMatcher } from './filter/filter.ts';
-import { groupFacts, groupNames, refuseMembers, unknownMembers } from './group.ts';
+import { groupFacts, groupNames, unknownMembers } from './group.ts';
 import { groupProgram, type MemberProgram } from './patch/group.ts';
 import { applyPatch, coerce, type Operation, readPatch } from './patch/patch.ts';
 import { type Projection, wants } from './projection.ts';
 import { locationOf, single } from './represent.ts';
-import {
-  type Answer,
-  expectedVersion,
-  type Handler,
-  isUuid,
-  projectionOf,
-  type ScimRequest,
-} from './request.ts';
+import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
 import { findAttribute, groupSchemas } from './schema/schema.ts';
 
 /** Ten lost races in a row mean a storm, and then the client waits. */
@@ -140,9 +133,7 @@ export function openGroups(
     id: string,
     members: MemberProgram,
   ): Promise<Result<GroupProgram>> {
-    const wrong = refuseMembers([...members.add, ...(members.replace ?? [])]);
-    if (wrong) return wrong;
-    const remove = members.remove.filter(isUuid);
+    const remove = [...members.remove];
     if (members.removeMatching.length > 0 && membersAttribute) {
       const found = await store.readGroup(request.caller, id, true);
       if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
@@ -200,7 +191,7 @@ export function openGroups(
         request.receivedAt,
       );
       if (written.outcome === 'ok') return done(written);
-      if (written.outcome !== 'stale' || condition !== undefined) return refusedGroup(written, id, program);
+      if (written.outcome !== 'stale') return refusedGroup(written, id, program);
     }
     return contended(nameOf(id));
   }

@@ -30,31 +30,28 @@ export function userFacts(resource: JsonObject, active = true): Result<UserFacts
   const displayName = text(resource.displayName);
   const doc: JsonObject = { ...resource, active: resource.active ?? active };
   for (const name of NOT_STORED) delete doc[name];
-  const addresses = emailsOf(resource);
-  const email = addresses[0] ?? addressIn(userName);
   const facts: UserFacts = {
     userName,
     externalId,
     displayName,
     active: doc.active !== false,
-    email: email ?? null,
-    emailKeys: distinct(email === undefined ? [] : [email, ...addresses]),
+    ...emailFacts(resource, userName),
     doc,
   };
-  const tooLong = overlong({ userName, externalId, displayName }, facts.emailKeys);
-  return tooLong ?? done(facts);
+  return overlong({ userName, externalId, displayName }, facts.emailKeys) ?? done(facts);
 }
 
 /** The part of a stored user's facts that a write compares with. */
 export function factsBefore(doc: JsonObject): Pick<UserFacts, 'userName' | 'active' | 'emailKeys'> {
   const userName = text(doc.userName) ?? '';
-  const addresses = emailsOf(doc);
+  return { userName, active: doc.active !== false, emailKeys: emailFacts(doc, userName).emailKeys };
+}
+
+function emailFacts(resource: JsonObject, userName: string): Pick<UserFacts, 'email' | 'emailKeys'> {
+  const addresses = emailsOf(resource);
   const email = addresses[0] ?? addressIn(userName);
-  return {
-    userName,
-    active: doc.active !== false,
-    emailKeys: distinct(email === undefined ? [] : [email, ...addresses]),
-  };
+  if (email === undefined) return { email: null, emailKeys: [] };
+  return { email, emailKeys: [...new Set([email, ...addresses].map(normalise))] };
 }
 
 /** Addresses as sent, the one that identifies the person first: the primary one, else the first of type work, else the first. */
@@ -71,10 +68,6 @@ function emailsOf(resource: JsonObject): string[] {
 
 function addressIn(userName: string): string | undefined {
   return /^[^@\s]+@[^@\s]+$/.test(userName) ? userName : undefined;
-}
-
-function distinct(addresses: string[]): string[] {
-  return [...new Set(addresses.map(normalise))];
 }
 
 function text(value: unknown): string | null {

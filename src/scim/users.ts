@@ -114,7 +114,7 @@ export function openUsers(
         };
         return done(single('User', 200, row, request.base, projection.value));
       }
-      if (written.outcome !== 'stale' || condition !== undefined) {
+      if (written.outcome !== 'stale') {
         return refused(written.outcome, nameOf(id), taken(facts.value));
       }
     }
