@@ -141,6 +141,29 @@ test('a second directory claiming an e-mail is disputed with no grant, and the f
   expect(await lane.count('mismatch')).toBe(0);
 });
 
+test('a dispute ends when the first claimant leaves', async () => {
+  const other = await createTestDirectory(database.db, lane.tenantId, 'other');
+  const ada = await lane.join({ userName: 'ada' });
+  await lane.join({ userName: 'a.king', email: 'ada@example.com' }, other);
+  await lane.settle();
+  expect(await lane.count(`mismatch where kind = 'disputed'`)).toBe(1);
+  await lane.leave(ada);
+  await lane.settle();
+  expect((await lane.everyone()).map((m) => m.status).sort()).toEqual(['active', 'removed']);
+  expect(await lane.count('mismatch')).toBe(0);
+});
+
+test('who somebody is does not depend on when a rename is looked at', async () => {
+  const other = await createTestDirectory(database.db, lane.tenantId, 'primary');
+  await lane.join({ userName: 'ada' });
+  const twin = await lane.join({ userName: 'ada', email: 'ada@example.com' }, other);
+  // Both names have moved on before anybody was converged.
+  await lane.move(twin, { userName: 'countess', email: 'countess@example.com' }, other);
+  await lane.settle();
+  expect(await lane.everyone()).toHaveLength(1);
+  expect(await lane.count('link')).toBe(2);
+});
+
 test('two directories of one provider share the member, and either one cuts', async () => {
   const other = await createTestDirectory(database.db, lane.tenantId, 'primary');
   const ada = await lane.join({ userName: 'ada' });
