@@ -162,11 +162,11 @@ export async function ensureOperatorKey(
           'example from "openssl rand -base64 32".',
       );
     }
-    // The digest is renewed: LOCKSTEP_ENCRYPTION_KEY, from which it is derived, may have changed since.
+    // The digest is renewed: LOCKSTEP_ENCRYPTION_KEY, from which it is derived, may have changed since. Nothing else of
+    // a row that is there moves, so an ended key stays ended and a narrower one narrow.
     await db.system.query(
       `insert into api_key (id, tenant_id, digest, scopes) values ($1, null, $2::text::bit(256), $3)
-       on conflict (id) do update set digest = excluded.digest
-       where api_key.tenant_id is null and api_key.revoked_at is null`,
+       on conflict (id) do update set digest = excluded.digest`,
       [brought.id, bits(brought.digest), [EVERYTHING]],
     );
     return undefined;

@@ -1,3 +1,4 @@
+import pg from 'pg';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
@@ -167,4 +168,36 @@ test('sixteen roles given at once are numbered without a gap', async () => {
   expect(given.every((g) => g.status === 204)).toBe(true);
   const events = await api.operator('GET', `${base}/events`);
   expect(events.body.items.map((e) => e.sequence)).toEqual(Array.from({ length: 17 }, (_, i) => i + 1));
+});
+
+test('a role that the lane is giving at this moment is not told as gained a second time', async () => {
+  await newLane();
+  await lane.join({ userName: 'ada' });
+  await lane.settle();
+  const member = await memberOf('ada@example.com');
+  // The lane's transaction, held open where it has granted and not yet committed.
+  const held = await api.db.pool.connect();
+  await held.query('begin');
+  await held.query(`select set_config('lockstep.tenant', $1, true)`, [lane.tenantId]);
+  await held.query('select from lane where tenant_id = $1 for update', [lane.tenantId]);
+  await held.query(
+    `insert into role_grant (id, tenant_id, member_id, role, origin, because)
+     values (gen_random_uuid(), $1, $2, 'admin', 'mapping', 'group "Admins"')`,
+    [lane.tenantId, member],
+  );
+  const watcher = new pg.Client(api.database.superUrl);
+  await watcher.connect();
+  const given = api.operator('PUT', `${base}/members/${member}/roles/admin`);
+  for (let waits = false; !waits; ) {
+    const { rows } = await watcher.query<{ n: number }>(
+      `select count(*)::int as n from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+    );
+    waits = (rows[0]?.n ?? 0) > 0;
+  }
+  await watcher.end();
+  await held.query('commit');
+  held.release();
+  expect((await given).status).toBe(204);
+  const events = await api.operator('GET', `${base}/events`);
+  expect(events.body.items.at(-1)).toMatchObject({ type: 'member.updated', payload: { gained: [] } });
 });

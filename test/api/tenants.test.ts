@@ -57,10 +57,13 @@ test('lists are pages that end, each item once', async () => {
 });
 
 test('the first directory is the primary one, also when two are made at once; a further one stands alone', async () => {
-  const tenant = await newTenant();
-  const made = await Promise.all([newDirectory(tenant), newDirectory(tenant), newDirectory(tenant)]);
-  expect(made.filter((d) => d.provider === 'primary')).toHaveLength(1);
-  expect(made.filter((d) => d.provider === d.id)).toHaveLength(2);
+  let tenant = '';
+  for (let round = 0; round < 8; round += 1) {
+    tenant = await newTenant();
+    const made = await Promise.all([newDirectory(tenant), newDirectory(tenant), newDirectory(tenant)]);
+    expect(made.filter((d) => d.provider === 'primary')).toHaveLength(1);
+    expect(made.filter((d) => d.provider === d.id)).toHaveLength(2);
+  }
   const told = await newDirectory(tenant, { provider: 'primary', idp: 'okta' });
   expect(told).toMatchObject({ provider: 'primary', idp: 'okta', paused: false });
   expect(told.scimBaseUrl).toBe(`${api.url}/scim/v2/${told.id}`);
