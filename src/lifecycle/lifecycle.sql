@@ -1,4 +1,4 @@
--- The functions of src/lifecycle. SECURITY INVOKER, as everywhere.
+-- The functions of src/lifecycle. SECURITY INVOKER, as everywhere; index probes only, as in directory.sql.
 
 -- The next changes of a lane: deprovisions first, then logins, live changes and backfill; within a class the oldest.
 -- Index: change_lane, in its order, so that the cost follows p_limit and not the backlog. The settings hold the planner
@@ -42,7 +42,8 @@ end $$;
 -- groups included. The change goes to the back of its lane between steps, and to 'spread' after the last one.
 -- Index: mirror_group_member's primary key, once a group, so a step costs p_limit rows a group and not the group.
 create or replace function lane_spread(p_tenant uuid, p_change bigint, p_limit integer)
-returns integer language plpgsql as $$
+returns integer language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   c change;
   written integer;
@@ -95,7 +96,8 @@ $$;
 -- Writes the differences of one batch and marks its changes applied. Each part is an array of rows; absent parts
 -- cost nothing. Event numbers come from the lane row, which this transaction holds.
 create or replace function converge_write(p_tenant uuid, p jsonb, p_applied bigint[], p_parents bigint[])
-returns void language plpgsql as $$
+returns void language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   first_event bigint;
 begin
