@@ -5,12 +5,12 @@
  * Row-level security lets only leakproof comparisons reach an index (see schema.sql). Written so that they do:
  *
  * | filter                                   | index |
- * | id eq                                    | primary keys |
+ * | id eq                                    | the primary keys, mirror_user_page, mirror_group_page |
  * | userName eq                              | mirror_user_directory_id_user_name_key_key |
  * | externalId eq                            | mirror_user_external_id, mirror_group_external_id |
  * | displayName eq                           | mirror_user_display_name, mirror_group_once |
  * | emails eq, emails.value eq, emails[… value eq …] | mirror_user_email, mirror_email_key; checked again in the document, for the column may hold a userName |
- * | active eq                                | mirror_user_page |
+ * | active eq false                          | mirror_user_inactive |
  * | meta.lastModified eq, gt, ge, lt, le     | mirror_user_updated, mirror_group_updated |
  * | members.value eq, groups.value eq, groups.display eq | mirror_group_member_of, its primary key |
  *

@@ -245,3 +245,12 @@ test(`SQL and memory select the same groups for any filter (seed ${seed})`, asyn
     { seed, numRuns },
   );
 });
+
+test.each(['userName', 'nickName', 'emails.value', `${CUSTOM}:code`, `${CUSTOM}:tags`])(
+  'SQL and memory compare %s alike with every awkward text',
+  async (path) => {
+    for (const operator of [...equal, ...ordered, ...partial]) {
+      for (const text of texts) await agree('User', `${path} ${operator} ${JSON.stringify(text)}`);
+    }
+  },
+);
