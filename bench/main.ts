@@ -17,6 +17,7 @@ import { type BenchPostgres, startPostgres } from './postgres.ts';
 import { openReport, tableOf } from './report.ts';
 import { converge } from './sections/converge.ts';
 import { group } from './sections/group.ts';
+import { firstImport } from './sections/import.ts';
 import { lag } from './sections/lag.ts';
 import { leaver } from './sections/leaver.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
@@ -25,6 +26,7 @@ import { fillOverScim } from './seed.ts';
 const SECTIONS: Record<string, Section> = {
   scim: scimStopped,
   group,
+  import: firstImport,
   'scim-running': scimRunning,
   converge,
   lag,

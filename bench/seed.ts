@@ -154,15 +154,33 @@ async function peopleOf(postgres: BenchPostgres, target: Target): Promise<Person
   return rows;
 }
 
-/** Resolves when a tenant (or, without one, nobody) has an unapplied change. */
+/** A lane that stands still for so long is no measurement. */
+const STANDSTILL_SECONDS = 30;
+
+/**
+ * Resolves when a tenant (or, without one, nobody) has an unapplied change.
+ * @throws Error when their number does not fall any more
+ */
 export async function untilEffective(postgres: BenchPostgres, tenantId?: string): Promise<void> {
-  for (;;) {
-    const { rows } = await postgres.sql.query<{ left: boolean }>(
-      `select exists (select from change where state in ('pending', 'spread')
-         and ($1::uuid is null or tenant_id = $1)) as left`,
+  const filter = `state in ('pending', 'spread') and ($1::uuid is null or tenant_id = $1)`;
+  let left = Number.POSITIVE_INFINITY;
+  for (let since = Date.now(); ; ) {
+    const { rows } = await postgres.sql.query<{ some: boolean }>(
+      `select exists (select from change where ${filter}) as some`,
       [tenantId ?? null],
     );
-    if (!rows[0]?.left) return;
+    if (!rows[0]?.some) return;
+    if (Date.now() - since > STANDSTILL_SECONDS * 1000) {
+      const counted = await postgres.sql.query<{ n: string }>(
+        `select count(*) as n from change where ${filter}`,
+        [tenantId ?? null],
+      );
+      const now = Number(counted.rows[0]?.n);
+      if (now >= left)
+        throw new Error(`${now} changes stay unapplied for ${STANDSTILL_SECONDS} s: no worker takes them`);
+      left = now;
+      since = Date.now();
+    }
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }

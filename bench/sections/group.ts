@@ -78,7 +78,7 @@ export const group: Section = {
     const all = (duration: number) =>
       Object.fromEntries(SIZES.map((size) => [String(size), measure(size, duration)]));
     await rounds(1, all(0.3));
-    const found = await rounds(bench.quick ? 4 : 5, all(seconds));
+    const found = await rounds(bench.quick ? 3 : 5, all(seconds));
     const small = median(found['10'] ?? []);
     for (const size of SIZES) {
       const value = median(found[String(size)] ?? []);
