@@ -53,6 +53,7 @@ export async function migrate(options: MigrateOptions): Promise<void> {
     await lock.query('begin');
     await lock.query(`set local lock_timeout = '60s'`);
     await lock.query('select pg_advisory_xact_lock($1)', [MIGRATION_LOCK]);
+    await refuseUnfitDatabase(lock);
     const found = await schemaState(lock);
     if (found.state === 'ahead') {
       throw new Error(
@@ -72,6 +73,28 @@ export async function migrate(options: MigrateOptions): Promise<void> {
     await lock.query('commit');
   } finally {
     await lock.end();
+  }
+}
+
+/** Filters compare text without regard to case by Unicode's rules, which needs UTF-8 and an ICU collation. */
+async function refuseUnfitDatabase(client: pg.Client): Promise<void> {
+  const { rows } = await client.query<{ encoding: string; icu: boolean; version: number }>(
+    `select pg_encoding_to_char(encoding) as encoding, current_setting('server_version_num')::int as version,
+       exists (select from pg_collation where collname = 'und-x-icu') as icu
+     from pg_database where datname = current_database()`,
+  );
+  const [found] = rows;
+  if (!found) return;
+  if (found.version < 150_000) {
+    throw new Error(
+      `PostgreSQL 15 or later is needed; this server is ${Math.floor(found.version / 10_000)}.`,
+    );
+  }
+  if (found.encoding !== 'UTF8' || !found.icu) {
+    throw new Error(
+      `The database has the encoding ${found.encoding}${found.icu ? '' : ' and no ICU collations'}. Create it with ` +
+        `encoding 'UTF8' on a PostgreSQL that was built with ICU; nothing was changed.`,
+    );
   }
 }
 

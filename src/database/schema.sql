@@ -98,6 +98,7 @@ create index mirror_user_external_id on mirror_user (directory_id, external_id) 
 create index mirror_user_email on mirror_user (tenant_id, email_key);
 create index mirror_user_display_name on mirror_user (directory_id, display_name_key) where display_name_key is not null;
 create index mirror_user_updated on mirror_user (directory_id, updated_at, id);
+create index mirror_user_created on mirror_user (directory_id, created_at, id);
 create index mirror_user_page on mirror_user (directory_id, id);
 create index mirror_user_inactive on mirror_user (directory_id, id) where not active;
 
@@ -141,6 +142,7 @@ create table mirror_group (
 create unique index mirror_group_once on mirror_group (directory_id, display_name_key, coalesce(external_id, ''));
 create index mirror_group_external_id on mirror_group (directory_id, external_id) where external_id is not null;
 create index mirror_group_updated on mirror_group (directory_id, updated_at, id);
+create index mirror_group_created on mirror_group (directory_id, created_at, id);
 create index mirror_group_page on mirror_group (directory_id, id);
 create index mirror_group_name on mirror_group (tenant_id, display_name_key);
 
