@@ -69,8 +69,7 @@ const SETTINGS = {
 
 /**
  * @param home absolute; its lock is held by this process
- * @param settings of postgresql.conf, over those that Lockstep runs with
- * @param settings PostgreSQL settings beside ours (more connections for the tests, say)
+ * @param settings of postgresql.conf, over those that Lockstep runs with (more connections for tests, say)
  * @throws StartRefused with words for the person who starts it
  */
 export async function startEmbedded(
