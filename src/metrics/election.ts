@@ -9,20 +9,24 @@ import type pg from 'pg';
 
 const ELECTION_LOCK = 0x4c4f4b32;
 
+/** How long a server may take to answer before its connection is simply dropped. */
+const HANDOVER_MS = 1_000;
+
 export interface Election {
   /**
    * Whether this process is elected, asked of the database itself; stands for election when nobody is.
    * @throws when the database does not answer
    */
   elected(): Promise<boolean>;
-  /** Gives the lock back; the next question stands again. */
-  resign(): void;
+  /** Ends it: gives the lock back, so that another process can be elected when this resolves. Never rejects. */
+  close(): Promise<void>;
 }
 
 /** @param pool the system role's; one of its connections stays taken while elected */
 export function standForElection(pool: pg.Pool): Election {
   let holding: pg.PoolClient | undefined;
   let asking: Promise<boolean> | undefined;
+  let closed = false;
 
   async function ask(): Promise<boolean> {
     const held = holding;
@@ -41,7 +45,7 @@ export function standForElection(pool: pg.Pool): Election {
         'select pg_try_advisory_xact_lock($1) as elected',
         [ELECTION_LOCK],
       );
-      if (!rows[0]?.elected) {
+      if (closed || !rows[0]?.elected) {
         await client.query('rollback');
         client.release();
         return false;
@@ -70,8 +74,17 @@ export function standForElection(pool: pg.Pool): Election {
       });
       return asking;
     },
-    resign() {
-      if (holding) drop(holding);
+    async close() {
+      closed = true;
+      const held = holding;
+      if (!held) return;
+      // Said to the server, which would otherwise keep the lock until it has noticed that the connection is gone.
+      const late = setTimeout(() => drop(held), HANDOVER_MS);
+      await held.query('rollback').catch(() => drop(held));
+      clearTimeout(late);
+      if (holding !== held) return;
+      holding = undefined;
+      held.release();
     },
   };
 }

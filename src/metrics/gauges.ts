@@ -53,7 +53,7 @@ export interface Facts {
 }
 
 /** @returns a function that gives the election back */
-export function exportGauges(registry: Registry, options: GaugeOptions): () => void {
+export function exportGauges(registry: Registry, options: GaugeOptions): () => Promise<void> {
   const { db, queue } = options;
   const election = db && !options.isElected ? standForElection(db.system) : undefined;
   let closed = false;
@@ -62,6 +62,7 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => v
   const whileElected = <T>(read: () => Promise<T | undefined>): (() => Promise<T | undefined>) => {
     const lately = remembered(
       async () => {
+        if (closed) return undefined;
         const stands = options.isElected?.() ?? (await election?.elected()) ?? true;
         return stands ? read() : undefined;
       },
@@ -137,9 +138,9 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => v
       },
     });
   }
-  return () => {
+  return async () => {
     closed = true;
-    election?.resign();
+    await election?.close();
   };
 }
 

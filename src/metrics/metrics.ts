@@ -18,8 +18,8 @@ export interface Metrics {
   /** Serves GET /metrics in the Prometheus text format. */
   router: express.Router;
   registry: Registry;
-  /** Gives the election and its connection back; to be called before the database is closed. */
-  close(): void;
+  /** Gives the election and its connection back; to be awaited before the database is closed. */
+  close(): Promise<void>;
 }
 
 // Fine around the promise (p99 of 250 ms, effective within a second), coarse where only an alert looks.

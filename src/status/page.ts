@@ -15,11 +15,15 @@ export interface Frame {
 /** The promise that the bars are measured against, in seconds. */
 const PROMISED_P99 = 0.25;
 
-export function statusPage(facts: StatusFacts, frame: Frame): Fragment {
+/** The whole page, or with `liveOnly` the part that moves, which the page's script puts in place. */
+export function statusPage(facts: StatusFacts, frame: Frame, liveOnly: boolean): Fragment {
+  const live = livePart(facts, frame);
+  return liveOnly ? live : shell(frame, live, connectSection(facts, frame));
+}
+
+function livePart(facts: StatusFacts, frame: Frame): Fragment {
   const mismatched = facts.mismatches.reduce((sum, m) => sum + m.count, 0);
-  return shell(
-    frame,
-    html`
+  return html`
       ${heading(facts, frame, mismatched)}
       <section class="cards" aria-label="Headline figures">
         ${lagCard(facts)}
@@ -47,23 +51,19 @@ export function statusPage(facts: StatusFacts, frame: Frame): Fragment {
         )}
       </section>
       ${changesSection(facts)} ${directoriesSection(facts)}
-    `,
-    connectSection(facts, frame),
-  );
+    `;
 }
 
-export function awayPage(frame: Frame): Fragment {
-  return shell(
-    frame,
-    html`<header>
+export function awayPage(frame: Frame, liveOnly: boolean): Fragment {
+  const live = html`<header>
         ${wordmark()}
         <p class="state bad">the database does not answer</p>
       </header>
       <p>
         Nothing is lost: what was acknowledged is in the database and becomes effective when it is back. This page looks
         again by itself. <code>/readyz</code> says what is missing.
-      </p>`,
-  );
+      </p>`;
+  return liveOnly ? live : shell(frame, live);
 }
 
 function shell(frame: Frame, live: Fragment, rest: Fragment = html``): Fragment {

@@ -55,11 +55,12 @@ export function statusRouter(options: StatusOptions): express.Router {
       roles: options.roles,
       version: options.version,
     };
+    const liveOnly = req.query.live !== undefined;
     const found = await status().catch(() => undefined);
     res
       .status(found ? 200 : 503)
       .type('html')
-      .send((found ? statusPage(found, frame) : awayPage(frame)).markup);
+      .send((found ? statusPage(found, frame, liveOnly) : awayPage(frame, liveOnly)).markup);
   });
   return router;
 }

@@ -62,10 +62,11 @@ const live = document.getElementById('live');
 setInterval(async () => {
   if (document.hidden || String(getSelection()) !== '') return;
   try {
-    const text = await (await fetch(location.href, { cache: 'no-store' })).text();
-    const next = new DOMParser().parseFromString(text, 'text/html').getElementById('live');
-    if (next === null) throw new Error('not this page');
-    live.replaceChildren(...next.childNodes);
+    const answer = await fetch('/?live', { cache: 'no-store' });
+    if (answer.status !== 200 && answer.status !== 503) throw new Error('not this page');
+    const next = document.createElement('template');
+    next.innerHTML = await answer.text();
+    live.replaceChildren(next.content);
     live.classList.remove('stale');
   } catch {
     live.classList.add('stale');

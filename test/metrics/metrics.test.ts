@@ -13,8 +13,8 @@ const opened: Metrics[] = [];
 beforeAll(async () => {
   database = await openTestDatabase();
 });
-afterEach(() => {
-  for (const metrics of opened.splice(0)) metrics.close();
+afterEach(async () => {
+  for (const metrics of opened.splice(0)) await metrics.close();
 });
 afterAll(() => database.drop());
 
@@ -109,7 +109,7 @@ test('what waits, is parked and does not match is read from the database; nothin
   expect(named(empty, 'lockstep_oldest_unapplied_timestamp_seconds')).toEqual([]);
   expect(named(empty, 'lockstep_open_deprovision_oldest_timestamp_seconds')).toEqual([]);
   expect(named(empty, 'lockstep_mismatch')).toHaveLength(14);
-  for (const metrics of opened.splice(0)) metrics.close();
+  for (const metrics of opened.splice(0)) await metrics.close();
 
   const lane = await createTestLane(database.db);
   const before = Date.now() / 1000;
@@ -148,9 +148,9 @@ test('of several processes one exports the gauges, and another takes over when i
   for (const name of ['lockstep_unapplied_changes', 'lockstep_parked_changes', 'lockstep_mismatch']) {
     expect(named(other, name), name).toEqual([]);
   }
-  one.close();
+  await one.close();
   const three = open();
-  await expect.poll(async () => named(await scrape(three), 'lockstep_unapplied_changes')).toHaveLength(1);
+  expect(named(await scrape(three), 'lockstep_unapplied_changes')).toHaveLength(1);
   expect(named(await scrape(one), 'lockstep_mismatch')).toEqual([]);
 });
 
@@ -198,7 +198,7 @@ test('a database that is away makes its gauges absent and never fails the scrape
   expect(named(samples, 'lockstep_queue_jobs')).toEqual([]);
   expect(samples.get('lockstep_sync_lag_seconds_count{source="scim",phase="live"}')).toBe(1);
   expect(named(samples, 'process_resident_memory_bytes')).toHaveLength(1);
-  metrics.close();
+  await metrics.close();
   await away.drop();
 });
 
@@ -238,6 +238,6 @@ test('GET /metrics speaks the text format, without a tenant in any label', async
   expect(text).not.toContain(lane.tenantId);
   expect(text).not.toMatch(/tenant(_id)?="/);
   await new Promise((resolve) => server.close(resolve));
-  metrics.close();
+  await metrics.close();
   await db.close();
 });

@@ -35,7 +35,7 @@ beforeAll(async () => {
 afterAll(() => database.drop());
 
 /** Asks with any Host header, which fetch does not let one set. */
-async function ask(headers: Record<string, string> = {}, db = database.db) {
+async function ask(headers: Record<string, string> = {}, db = database.db, path = '/') {
   const app = express().use(
     statusRouter({
       db,
@@ -51,7 +51,7 @@ async function ask(headers: Record<string, string> = {}, db = database.db) {
   const answer = await new Promise<{ status: number; headers: Record<string, unknown>; text: string }>(
     (resolve, reject) => {
       request(
-        { port, host: '127.0.0.1', path: '/', headers: { host: `localhost:${port}`, ...headers } },
+        { port, host: '127.0.0.1', path, headers: { host: `localhost:${port}`, ...headers } },
         (res) => {
           let text = '';
           res.setEncoding('utf8').on('data', (chunk) => {
@@ -138,6 +138,14 @@ test('nothing that a directory says is markup, and the policy allows only what c
   expect(page.text).toContain(`<script nonce="${nonce}">`);
   expect(page.text).not.toMatch(/<[^>]*\s(style|on\w+)=/);
   expect((await ask()).headers['content-security-policy']).not.toBe(policy);
+});
+
+test('what the page puts in place by itself is the moving part alone, behind the same door', async () => {
+  const part = await ask({}, database.db, '/?live');
+  expect(part.status).toBe(200);
+  expect(part.text).toContain('Newest changes');
+  expect(part.text).not.toMatch(/<(html|style|script|body)/);
+  expect((await ask({ host: 'evil.example' }, database.db, '/?live')).status).toBe(401);
 });
 
 test('a database that is away is said so, without a stack', async () => {
