@@ -3,7 +3,7 @@
  * the application's (owns nothing; sees a tenant's rows only while that tenant is set on the transaction),
  * and the system's (sweeper, metrics, operator pages; policies of its own, almost only reads).
  */
-import { type EntityManager, MikroORM } from '@mikro-orm/postgresql';
+import { type EntityManager, MikroORM, type PostgreSqlConnection } from '@mikro-orm/postgresql';
 import pg from 'pg';
 import { entities } from './entities.ts';
 import { schemaState } from './migrate.ts';
@@ -55,6 +55,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     forceUtcTimezone: true,
     ensureDatabase: false,
   });
+  giveBackDead(await (orm.em.getConnection() as PostgreSqlConnection).getNativeClient());
   const pool = new pg.Pool({
     connectionString: options.appUrl,
     max: options.poolSize ?? 16,
@@ -88,6 +89,29 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     tenant: (tenantId, work, options) => inTransaction(pool, tenantId, work, options),
     close,
   };
+}
+
+/**
+ * Kysely 0.29, under the ORM, keeps a connection for ever when `begin`, `commit` or `rollback` fails on it: after as
+ * many connections that died under a request as the pool holds, no request would be answered any more. Here a
+ * connection that ends while it is lent goes back to its pool by itself.
+ */
+function giveBackDead(pool: pg.Pool): void {
+  pool.on('connect', (client) => {
+    let giveBack: pg.PoolClient['release'] = () => {};
+    // The pool sets a new `release` each time it lends the connection out.
+    Object.defineProperty(client, 'release', {
+      get: () => giveBack,
+      set(release: pg.PoolClient['release']) {
+        let lent = true;
+        giveBack = (error) => {
+          if (lent) release(error);
+          lent = false;
+        };
+      },
+    });
+    client.on('end', () => giveBack(true));
+  });
 }
 
 async function inTransaction<T>(

@@ -111,7 +111,9 @@ export function converge(facts: Facts, mappings: readonly Mapping[] = facts.mapp
 
 /** The keys of a user as a link remembers them; the same text as LINKS makes of a link's columns. */
 export function keysOf(user: SourceUser): string {
-  return [user.externalId, user.userNameKey, user.emailKey].filter((k) => k !== null).join('\n');
+  return [user.provider, user.externalId, user.userNameKey, user.emailKey]
+    .filter((k) => k !== null)
+    .join('\n');
 }
 
 /** A difference as the audit trail and the product's backend are told it. */

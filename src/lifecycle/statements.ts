@@ -77,7 +77,7 @@ export interface FormerKeyRow {
   until: string;
 }
 
-const LINK_AND_MEMBER = `l.member_id, l.user_id, concat_ws(E'\\n', l.external_id, l.user_name_key, l.email_key) as keys,
+const LINK_AND_MEMBER = `l.member_id, l.user_id, concat_ws(E'\\n', l.provider, l.external_id, l.user_name_key, l.email_key) as keys,
   m.email, m.display_name, m.status`;
 
 /** $2 users: the links of their members, all of them, with the member. Indexes: link_user, link_member. */

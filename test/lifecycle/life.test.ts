@@ -141,6 +141,20 @@ test('a second directory claiming an e-mail is disputed with no grant, and the f
   expect(await lane.count('mismatch')).toBe(0);
 });
 
+test('a directory that moves to another provider takes its links along', async () => {
+  const ada = await lane.join({ userName: 'ada' });
+  await lane.settle();
+  await database.db.tenant(lane.tenantId, async (client) => {
+    await client.query(`update directory set provider = 'moved' where id = $1`, [lane.directory.id]);
+    await client.query(
+      `insert into change (tenant_id, source, class, kind, user_id, source_at) values ($1, 'operator', 3, 'user', $2, now())`,
+      [lane.tenantId, ada],
+    );
+  });
+  await lane.settle();
+  expect(await lane.count(`link where provider = 'moved'`)).toBe(1);
+});
+
 test('a dispute ends when the first claimant leaves', async () => {
   const other = await createTestDirectory(database.db, lane.tenantId, 'other');
   const ada = await lane.join({ userName: 'ada' });
