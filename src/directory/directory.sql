@@ -285,8 +285,9 @@ begin
   end if;
 
   if cardinality(wanted) > 0 then
-    new_ids := array(select w from unnest(wanted) w where not exists (
-      select from mirror_group_member m where m.group_id = p_id and m.member_id = w));
+    -- A scalar subquery and not an anti-join: one index probe a named member, which no plan turns into reading the group.
+    new_ids := array(select w from unnest(wanted) w where (
+      select true from mirror_group_member m where m.group_id = p_id and m.member_id = w) is null);
     -- Locked, so that a user who is being deleted cannot be added behind the deletion's back.
     new_users := array(select u.id from mirror_user u
       where u.id = any (new_ids) and u.directory_id = p_directory order by u.id for key share);
