@@ -14,6 +14,7 @@ import { type Database, openDatabase, StartRefused } from '../database/database.
 import { openDirectoryStore } from '../directory/directory.ts';
 import { openLifecycle } from '../lifecycle/lifecycle.ts';
 import { openMetrics } from '../metrics/metrics.ts';
+import { within } from '../queue/backend.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
 import { scimRouter } from '../scim/scim.ts';
 import { healthRouter } from '../status/health.ts';
@@ -52,6 +53,8 @@ export interface Lockstep {
 
 const WORKER_CONCURRENCY = 8;
 const HTTP_PATIENCE_MS = 10_000;
+/** Whatever does not close by then does not keep the rest from closing. Above every patience within. */
+const CLOSE_PATIENCE_MS = 20_000;
 
 /** @throws StartRefused with words for the person who starts it */
 export async function startLockstep(config: Config, options: StartOptions): Promise<Lockstep> {
@@ -67,7 +70,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     stopping = true;
     for (const { name, close } of open.splice(0).reverse()) {
       try {
-        await close();
+        await within(CLOSE_PATIENCE_MS, Promise.resolve(close()));
       } catch (error) {
         log.error({ err: error }, `closing ${name} failed`);
       }
