@@ -6,7 +6,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
-import { type BenchPostgres, freePort } from './postgres.ts';
+import { freePort } from '../src/http/port.ts';
+import type { BenchPostgres } from './postgres.ts';
 
 export interface Lockstep {
   port: number;

@@ -6,10 +6,10 @@
 import { randomUUID } from 'node:crypto';
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
+import { baseUrl } from '../http/base-url.ts';
 import { authenticate } from '../tenant/key.ts';
 import { actorOf, covers, type Principal } from '../tenant/scope.ts';
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
-import { baseUrl } from './base-url.ts';
 import { changeRoutes } from './changes.ts';
 import { directoryRoutes } from './directories.ts';
 import { problemOf } from './failure.ts';

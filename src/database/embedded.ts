@@ -25,10 +25,10 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
+import { freePort } from '../http/port.ts';
 import { StartRefused } from './database.ts';
 import { dataFolder, findGround, type Ground } from './ground.ts';
 
@@ -182,7 +182,7 @@ async function startServer(
   const log = join(folder, 'postgres.log');
   const portFile = join(folder, 'port');
   await stopOrphan(data);
-  let port = await usablePort(existsSync(portFile) ? Number(readFileSync(portFile, 'utf8')) : 0);
+  let port = await freePort(existsSync(portFile) ? Number(readFileSync(portFile, 'utf8')) : 0);
   for (let attempt = 1; ; attempt += 1) {
     await stopOrphan(data);
     const output = openSync(log, 'w', 0o640);
@@ -207,7 +207,7 @@ async function startServer(
     process.off('exit', onExit);
     const said = readFileSync(log, 'utf8');
     if (attempt >= 20) throw new StartRefused(`The embedded PostgreSQL does not start: ${lastWords(said)}`);
-    if (/could not bind|Address already in use/.test(said)) port = await usablePort(0);
+    if (/could not bind|Address already in use/.test(said)) port = await freePort();
     // A server that was just killed needs a moment until its last processes are gone.
     else if (/shared memory block|lock file ".*" already exists/.test(said)) await delay(250);
     else throw new StartRefused(`The embedded PostgreSQL does not start: ${lastWords(said)}`);
@@ -329,23 +329,6 @@ async function provision(port: number, passwords: EmbeddedPasswords): Promise<vo
   } finally {
     await client.end();
   }
-}
-
-/** The wanted port where it is free, else any. */
-async function usablePort(wanted: number): Promise<number> {
-  const tried = await listenOnce(wanted).catch(() => 0);
-  return tried || listenOnce(0);
-}
-
-function listenOnce(port: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(port, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() => resolve(address && typeof address === 'object' ? address.port : 0));
-    });
-  });
 }
 
 /** Nothing of ours: PGDATA and friends would change what the programs do. */

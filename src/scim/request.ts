@@ -1,8 +1,4 @@
-/**
- * One SCIM request as the handlers see it, and its answer. Promises: nothing a client sends in a header ends up in a
- * URL of ours unchecked; X-Forwarded-* counts only where the deployment says that a proxy of its own sets it.
- */
-import type express from 'express';
+/** One SCIM request as the handlers see it, and its answer. */
 import type { Credentials } from '../credential/credential.ts';
 import type { Caller } from '../directory/directory.ts';
 import { type JsonObject, quote, storable } from './body.ts';
@@ -32,12 +28,6 @@ export interface Answer {
 /** `id` is the last part of a path that has one, else empty; `body` is {} for methods without one. */
 export type Handler = (request: ScimRequest, id: string, body: JsonObject) => Promise<Result<Answer>>;
 
-export interface Origin {
-  /** Where clients reach this server; what `Host` says when undefined. */
-  publicUrl?: string;
-  trustProxy: boolean;
-}
-
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/i;
 
 export function isUuid(text: string): boolean {
@@ -59,18 +49,6 @@ export function readCaller(
     tokenId: presented.id,
     digest: presented.digest,
   });
-}
-
-const HOST = /^(?:[\w.-]{1,253}|\[[0-9a-fA-F:.]{2,45}\])(?::\d{1,5})?$/;
-
-export function baseOf(req: express.Request, origin: Origin): string {
-  if (origin.publicUrl !== undefined) return origin.publicUrl.replace(/\/+$/, '') + req.baseUrl;
-  const forwarded = (name: string) => (origin.trustProxy ? req.get(name)?.split(',')[0]?.trim() : undefined);
-  const host = [forwarded('x-forwarded-host'), req.headers.host].find((h) => h && HOST.test(h));
-  const proto = forwarded('x-forwarded-proto')?.toLowerCase();
-  const secure = 'encrypted' in req.socket;
-  const scheme = proto === 'https' || proto === 'http' ? proto : secure ? 'https' : 'http';
-  return `${scheme}://${host ?? `127.0.0.1:${req.socket.localPort}`}${req.baseUrl}`;
 }
 
 const EMPTY = new URLSearchParams();

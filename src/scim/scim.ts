@@ -9,21 +9,14 @@ import express from 'express';
 import { v7 as uuidv7 } from 'uuid';
 import type { Credentials } from '../credential/credential.ts';
 import type { DirectoryStore } from '../directory/directory.ts';
+import { baseUrl } from '../http/base-url.ts';
 import { ClientGone, type JsonObject, quote, readBody } from './body.ts';
 import { openDiscovery } from './discovery.ts';
 import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
 import { openGroups } from './groups.ts';
 import { openLists } from './list.ts';
 import type { ResourceType } from './represent.ts';
-import {
-  type Answer,
-  baseOf,
-  type Handler,
-  isUuid,
-  queryOf,
-  readCaller,
-  type ScimRequest,
-} from './request.ts';
+import { type Answer, type Handler, isUuid, queryOf, readCaller, type ScimRequest } from './request.ts';
 import { openUsers } from './users.ts';
 
 export interface ScimLimits {
@@ -110,7 +103,7 @@ export function scimRouter(options: ScimOptions): express.Router {
             requestId,
             receivedAt,
             caller: caller.value,
-            base: baseOf(req, options),
+            base: baseUrl(req, options) + req.baseUrl,
             query: queryOf(req.url),
             ifMatch: req.get('if-match'),
             ifNoneMatch: req.get('if-none-match'),

@@ -4,9 +4,9 @@
  */
 import { randomBytes } from 'node:crypto';
 import express, { type Request } from 'express';
-import { baseUrl } from '../api/base-url.ts';
 import type { Credentials } from '../credential/credential.ts';
 import type { Database } from '../database/database.ts';
+import { baseUrl } from '../http/base-url.ts';
 import { remembered } from '../metrics/remembered.ts';
 import { authenticate } from '../tenant/key.ts';
 import { isOperator } from '../tenant/scope.ts';

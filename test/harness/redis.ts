@@ -4,8 +4,8 @@
  * with {@link redisMissing}, so that nobody takes a skipped promise for a kept one.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
+import { freePort } from '../../src/http/port.ts';
 
 export interface TestRedis {
   url: string;
@@ -48,19 +48,6 @@ export async function startRedis(): Promise<TestRedis> {
       await gone;
     },
   };
-}
-
-export function freePort(): Promise<number> {
-  return new Promise((resolve, reject) => {
-    const probe = createServer();
-    probe.once('error', reject);
-    probe.listen(0, '127.0.0.1', () => {
-      const address = probe.address();
-      probe.close(() =>
-        address && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port')),
-      );
-    });
-  });
 }
 
 function onPath(): boolean {

@@ -3,7 +3,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { findGround } from '../../src/database/ground.ts';
-import { freePort } from '../harness/redis.ts';
+import { freePort } from '../../src/http/port.ts';
 import { until } from './lockstep.ts';
 
 export interface Cluster {

@@ -223,7 +223,7 @@ test('operations on one person go out in their order, others side by side', asyn
     const key = String(url) + init?.method;
     underWay.add(key);
     most = Math.max(most, underWay.size);
-    await new Promise((resolve) => setTimeout(resolve, 5));
+    await new Promise((resolve) => setImmediate(resolve));
     underWay.delete(key);
     order.push(`${init?.method}`);
     return fetch(url, init);
