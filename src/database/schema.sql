@@ -95,7 +95,8 @@ create table mirror_user (
   unique (directory_id, user_name_key)
 );
 create index mirror_user_external_id on mirror_user (directory_id, external_id) where external_id is not null;
-create index mirror_user_email on mirror_user (tenant_id, email_key);
+-- The key first: an index that begins with the tenant is one that row-level security offers to every look-up by id.
+create index mirror_user_email on mirror_user (email_key, tenant_id);
 create index mirror_user_display_name on mirror_user (directory_id, display_name_key) where display_name_key is not null;
 create index mirror_user_updated on mirror_user (directory_id, updated_at, id);
 create index mirror_user_created on mirror_user (directory_id, created_at, id);
