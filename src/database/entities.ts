@@ -53,6 +53,12 @@ export const Directory = defineEntity({
     name: p.text(),
     provider: p.text(),
     idp: p.text().$type<'okta' | 'entra' | 'generic'>().nullable(),
+    idpDetected: p.text().$type<'okta' | 'entra' | 'generic'>().nullable(),
+    schemas: p
+      .json<Record<string, unknown>>()
+      .columnType('jsonb')
+      .default('{"extensions": [], "required": []}'),
+    settingsVersion: p.integer().default(1),
     config: p.blob().nullable(),
     pausedAt: p.datetime().nullable(),
     pauseReason: p.text().nullable(),

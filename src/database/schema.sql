@@ -36,7 +36,13 @@ create table directory (
   kind text not null check (kind in ('scim', 'okta', 'entra')),
   name text not null,
   provider text not null,
+  -- Whose SCIM client pushes: what an operator said, and what its requests have shown.
   idp text check (idp in ('okta', 'entra', 'generic')),
+  idp_detected text check (idp_detected in ('okta', 'entra', 'generic')),
+  -- Extension schemas and required attributes beside the RFC's (src/scim/schema/directory-schemas.ts).
+  schemas jsonb not null default '{"extensions": [], "required": []}',
+  -- Moves with idp and schemas: a SCIM statement whose request was read by older ones is not carried out.
+  settings_version integer not null default 1,
   config bytea,
   paused_at timestamptz,
   pause_reason text,

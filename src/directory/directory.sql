@@ -9,14 +9,17 @@
 -- the tenant, whom row-level security adds to every query: PATCH right after an import 22 ms → 2, GET by id 3.6 → 0.7.
 
 -- Lets a SCIM caller in: token genuine, alive and of this directory, directory not paused. Sets the tenant for the
--- rest of the transaction. Answers 'ok', 'unknown', 'revoked', 'expired' or 'paused'.
+-- rest of the transaction. Answers 'ok', 'unknown', 'revoked', 'expired', 'paused', or 'moved' when the directory's
+-- schemas or dialect are no longer those that the request was read with (p_settings; null for a caller who has read
+-- nothing by them).
 -- The digests are compared by counting differing bits, which takes the same time whatever they are.
 -- A writer shares a lock with the directory's other writers; deleting the directory takes it alone.
-create or replace function directory_enter(p_directory uuid, p_token uuid, p_digest bit(256), p_write boolean)
+create or replace function directory_enter(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_write boolean)
 returns text language plpgsql as $$
 declare
   found_token record;
-  is_paused boolean;
+  found_directory record;
 begin
   perform set_config('lockstep.credential', p_token::text, true);
   select t.tenant_id, t.revoked_at is not null as revoked, coalesce(t.expires_at <= now(), false) as expired,
@@ -27,22 +30,47 @@ begin
   if found_token.expired then return 'expired'; end if;
   perform set_config('lockstep.tenant', found_token.tenant_id::text, true);
   if p_write then perform pg_advisory_xact_lock_shared(hashtextextended(p_directory::text, 0)); end if;
-  select d.paused_at is not null into is_paused from directory d where d.id = p_directory;
+  select d.paused_at is not null as paused, d.settings_version into found_directory
+    from directory d where d.id = p_directory;
   if not found then return 'unknown'; end if;
-  if is_paused then return 'paused'; end if;
+  if found_directory.paused then return 'paused'; end if;
+  if found_directory.settings_version <> p_settings then return 'moved'; end if;
   return 'ok';
+end $$;
+
+-- What a directory's requests are read by. The reason of a pause is told only to who may enter.
+create or replace function directory_settings(p_directory uuid, p_token uuid, p_digest bit(256))
+returns table (outcome text, pause_reason text, version integer, idp text, idp_detected text, schemas jsonb)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+  entered text := directory_enter(p_directory, p_token, p_digest, null, false);
+begin
+  return query
+  select entered, d.pause_reason, d.settings_version, d.idp, d.idp_detected, d.schemas
+  from (select 1) one left join directory d on d.id = p_directory and entered in ('ok', 'paused');
+end $$;
+
+-- Remembers whose client pushes, as a request of its own has shown.
+create or replace function directory_recognise(p_directory uuid, p_token uuid, p_digest bit(256), p_idp text)
+returns void language plpgsql as $$
+begin
+  if directory_enter(p_directory, p_token, p_digest, null, false) <> 'ok' then return; end if;
+  update directory set idp_detected = p_idp, settings_version = settings_version + 1
+  where id = p_directory and idp_detected is distinct from p_idp;
 end $$;
 
 -- Creates users. A userName that is taken refuses its own row ('uniqueness') and no other.
 -- p_rows: [{id, user_name, user_name_key, external_id, display_name, display_name_key, active, email, email_key,
 --           further_emails: [key], doc, source_at}]
 -- Measured: one statement for a batch of 50 takes about 3 times as long as for 1.
-create or replace function mirror_users_create(p_directory uuid, p_token uuid, p_digest bit(256), p_rows jsonb)
+create or replace function mirror_users_create(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_rows jsonb)
 returns table (outcome text, id uuid, at timestamptz) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, true);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
 begin
   if entered <> 'ok' then return query select entered, null::uuid, null::timestamptz; return; end if;
@@ -77,12 +105,13 @@ end $$;
 -- Writes new versions of users; a row whose version has moved on is 'stale' (or gone). Only a single row may rename
 -- (change user_name_key), for its unique violation fails the statement.
 -- p_rows: as for create, with version (expected), class (0 when it deactivates, else 2), emails_changed
-create or replace function mirror_users_write(p_directory uuid, p_token uuid, p_digest bit(256), p_rows jsonb)
+create or replace function mirror_users_write(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_rows jsonb)
 returns table (outcome text, id uuid, at timestamptz) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, true);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
 begin
   if entered <> 'ok' then return query select entered, null::uuid, null::timestamptz; return; end if;
@@ -152,13 +181,14 @@ create or replace function mirror_group_members(p_group uuid) returns text langu
   where m.group_id = p_group
 $$;
 
-create or replace function mirror_users_read(p_directory uuid, p_token uuid, p_digest bit(256), p_ids uuid[])
+create or replace function mirror_users_read(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_ids uuid[])
 returns table (outcome text, id uuid, doc text, version integer, created_at timestamptz, updated_at timestamptz,
   related text) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, false);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, false);
 begin
   if entered <> 'ok' then
     return query select entered, null::uuid, null::text, null::integer, null::timestamptz, null::timestamptz, null::text;
@@ -170,14 +200,15 @@ begin
   from mirror_user u where u.id = any (p_ids) and (u.directory_id = p_directory) is true;
 end $$;
 
-create or replace function mirror_groups_read(p_directory uuid, p_token uuid, p_digest bit(256), p_ids uuid[],
+create or replace function mirror_groups_read(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_ids uuid[],
   p_members boolean)
 returns table (outcome text, id uuid, doc text, version integer, created_at timestamptz, updated_at timestamptz,
   related text) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, false);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, false);
 begin
   if entered <> 'ok' then
     return query select entered, null::uuid, null::text, null::integer, null::timestamptz, null::timestamptz, null::text;
@@ -194,12 +225,13 @@ end $$;
 -- Runs a query that the SCIM filter compiler made. p_sql reads its parameters as $1 (directory uuid) and
 -- $2[n] (text, cast where used) and yields (total bigint, id, doc text, version, created_at, updated_at, related text).
 -- One trip for authentication and query; planned each time, which costs about 0.2 ms.
-create or replace function mirror_query(p_directory uuid, p_token uuid, p_digest bit(256), p_sql text, p_params text[])
+create or replace function mirror_query(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_sql text, p_params text[])
 returns table (outcome text, total bigint, id uuid, doc text, version integer, created_at timestamptz,
   updated_at timestamptz, related text) language plpgsql as $$
 #variable_conflict use_column
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, false);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, false);
 begin
   if entered <> 'ok' then
     return query select entered, null::bigint, null::uuid, null::text, null::integer, null::timestamptz,
@@ -210,12 +242,13 @@ begin
 end $$;
 
 -- Removes a user from the mirror and from every group. Groups are locked before the user, as a group's writer does.
-create or replace function mirror_user_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_id uuid,
+create or replace function mirror_user_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_id uuid,
   p_version integer, p_source_at timestamptz)
 returns text language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, true);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
   current_version integer;
   group_ids uuid[];
@@ -256,12 +289,13 @@ $$;
 -- Answers {outcome, changed, version, created_at, updated_at}; outcome is ok, not_found, stale, uniqueness,
 -- unknown_members (with unknown: [id], nothing written) or what directory_enter refused.
 -- Membership rows are touched one by one: the cost follows the members named, not the size of the group.
-create or replace function mirror_group_apply(p_directory uuid, p_token uuid, p_digest bit(256), p_id uuid,
+create or replace function mirror_group_apply(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_id uuid,
   p_version integer, p_program jsonb, p_source_at timestamptz)
 returns jsonb language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, true);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
   g mirror_group;
   creating boolean := p_program ? 'create';
@@ -355,12 +389,13 @@ begin
 end $$;
 
 -- Removes a group. Its members are named here, for afterwards nobody could tell who they were.
-create or replace function mirror_group_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_id uuid,
+create or replace function mirror_group_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
+  p_id uuid,
   p_version integer, p_source_at timestamptz)
 returns text language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
-  entered text := directory_enter(p_directory, p_token, p_digest, true);
+  entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
   current_version integer;
   users uuid[];

@@ -11,15 +11,41 @@ import { batch } from './batch.ts';
 /** Functions of this room, for the migrate step. */
 export const directoryFunctions = new URL('directory.sql', import.meta.url);
 
-/** Who is asking, as a SCIM request shows it. `digest` is the keyed digest of the token's secret, 32 bytes. */
-export interface Caller {
+/** What a SCIM request shows of who is asking. `digest` is the keyed digest of the token's secret, 32 bytes. */
+export interface Proof {
   directoryId: string;
   tokenId: string;
   digest: Buffer;
 }
 
-/** Why a caller was not let in. `unknown` also stands for a foreign directory, a wrong secret and a missing row. */
-export type Refused = 'unknown' | 'revoked' | 'expired' | 'paused';
+/** Who is asking, and by which version of the directory's settings the request was read. */
+export interface Caller extends Proof {
+  /** `version` of {@link DirectorySettings}; null where nothing was read by them. */
+  settings: number | null;
+}
+
+/**
+ * Why a caller was not let in. `unknown` also stands for a foreign directory, a wrong secret and a missing row; `moved`
+ * asks to read the settings and then the request again: nothing was read or written by the older ones.
+ */
+export type Refused = 'unknown' | 'revoked' | 'expired' | 'paused' | 'moved';
+
+/** By what a directory's requests are read; everything here may be kept until a statement answers `moved`. */
+export interface DirectorySettings {
+  version: number;
+  /** What an operator said, and what earlier requests have shown; null for neither. */
+  idp: Idp | null;
+  idpDetected: Idp | null;
+  /** As stored: see src/scim/schema/directory-schemas.ts. */
+  schemas: unknown;
+}
+
+/** Whose SCIM client pushes. */
+export type Idp = 'okta' | 'entra' | 'generic';
+
+export type SettingsRead =
+  | { outcome: 'ok'; settings: DirectorySettings }
+  | { outcome: Refused; pauseReason: string | null };
 
 /** What converge and the filters need of a user, beside the resource itself. */
 export interface UserFacts {
@@ -78,6 +104,10 @@ export type Found = { outcome: 'ok'; total: number; rows: Stored[] } | { outcome
 export type OnCommitted = (directoryId: string, receivedAt: Date, committedAt: Date) => void;
 
 export interface DirectoryStore {
+  /** Lets the caller in and answers with the directory's settings. */
+  settings(proof: Proof): Promise<SettingsRead>;
+  /** Remembers whose client pushes; the settings get a new version where that is news. */
+  recognise(proof: Proof, idp: Idp): Promise<void>;
   createUser(caller: Caller, user: UserFacts & { id: string }, receivedAt: Date): Promise<Written>;
   /** Writes a new version of a user over `version`; `before` is the state that version had. */
   writeUser(
@@ -127,6 +157,15 @@ interface StoredRow {
   related: string | null;
 }
 
+interface SettingsRow {
+  outcome: string;
+  pause_reason: string | null;
+  version: number;
+  idp: Idp | null;
+  idp_detected: Idp | null;
+  schemas: unknown;
+}
+
 type GroupResult =
   | { outcome: 'ok'; changed: boolean; version: number; created_at: string; updated_at: string }
   | { outcome: 'unknown_members'; unknown: string[] }
@@ -147,8 +186,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     const { rows } = await retryDeadlock(() =>
       pool.query<Row>({
         name: `mirror_users_${statement}`,
-        text: `select * from mirror_users_${statement}($1, $2, $3::text::bit(256), $4)`,
-        values: [...proof(caller), `[${writes.map((w) => JSON.stringify(w.row)).join(',')}]`],
+        text: `select * from mirror_users_${statement}($1, $2, $3::text::bit(256), $4, $5)`,
+        values: [...callerValues(caller), `[${writes.map((w) => JSON.stringify(w.row)).join(',')}]`],
       }),
     );
     const committedAt = new Date();
@@ -173,8 +212,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
   async function readRows(caller: Caller, ids: string[]): Promise<Read[]> {
     const { rows } = await pool.query<StoredRow>({
       name: 'mirror_users_read',
-      text: `select * from mirror_users_read($1, $2, $3::text::bit(256), $4)`,
-      values: [...proof(caller), ids],
+      text: `select * from mirror_users_read($1, $2, $3::text::bit(256), $4, $5)`,
+      values: [...callerValues(caller), ids],
     });
     const first = rows[0];
     if (first && first.outcome !== 'ok') return ids.map(() => ({ outcome: first.outcome as Refused }));
@@ -194,6 +233,28 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
   );
 
   return {
+    async settings(proof) {
+      const { rows } = await pool.query<SettingsRow>({
+        name: 'directory_settings',
+        text: 'select * from directory_settings($1, $2, $3::text::bit(256))',
+        values: proofValues(proof),
+      });
+      const [row] = rows;
+      if (row?.outcome !== 'ok') {
+        return { outcome: (row?.outcome ?? 'unknown') as Refused, pauseReason: row?.pause_reason ?? null };
+      }
+      const { version, idp, idp_detected: idpDetected, schemas } = row;
+      return { outcome: 'ok', settings: { version, idp, idpDetected, schemas } };
+    },
+
+    async recognise(proof, idp) {
+      await pool.query({
+        name: 'directory_recognise',
+        text: 'select directory_recognise($1, $2, $3::text::bit(256), $4)',
+        values: [...proofValues(proof), idp],
+      });
+    },
+
     createUser: (caller, user, receivedAt) =>
       createGrouped(callerKey(caller), {
         caller,
@@ -229,12 +290,12 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     },
 
     async applyGroup(caller, id, version, program, receivedAt) {
-      const values = [...proof(caller), id, version, JSON.stringify(programRow(program)), receivedAt];
+      const values = [...callerValues(caller), id, version, JSON.stringify(programRow(program)), receivedAt];
       try {
         const { rows } = await retryDeadlock(() =>
           pool.query<{ result: GroupResult }>({
             name: 'mirror_group_apply',
-            text: 'select mirror_group_apply($1, $2, $3::text::bit(256), $4, $5, $6, $7) as result',
+            text: 'select mirror_group_apply($1, $2, $3::text::bit(256), $4, $5, $6, $7, $8) as result',
             values,
           }),
         );
@@ -259,8 +320,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     async readGroup(caller, id, withMembers) {
       const { rows } = await pool.query<StoredRow>({
         name: 'mirror_groups_read',
-        text: 'select * from mirror_groups_read($1, $2, $3::text::bit(256), $4, $5)',
-        values: [...proof(caller), [id], withMembers],
+        text: 'select * from mirror_groups_read($1, $2, $3::text::bit(256), $4, $5, $6)',
+        values: [...callerValues(caller), [id], withMembers],
       });
       const row = rows[0];
       if (!row) return { outcome: 'not_found' };
@@ -274,8 +335,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     async query(caller, sql, params) {
       const { rows } = await pool.query<StoredRow>({
         name: 'mirror_query',
-        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5)',
-        values: [...proof(caller), sql, params],
+        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5, $6)',
+        values: [...callerValues(caller), sql, params],
       });
       const first = rows[0];
       if (first && first.outcome !== 'ok') return { outcome: first.outcome as Refused };
@@ -296,8 +357,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     const { rows } = await retryDeadlock(() =>
       pool.query<{ outcome: string }>({
         name,
-        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6) as outcome`,
-        values: [...proof(caller), ...rest],
+        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7) as outcome`,
+        values: [...callerValues(caller), ...rest],
       }),
     );
     const outcome = rows[0]?.outcome ?? 'not_found';
@@ -308,8 +369,12 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
   }
 }
 
-function proof(caller: Caller): [string, string, string] {
-  return [caller.directoryId, caller.tokenId, bits(caller.digest)];
+function proofValues(proof: Proof): [string, string, string] {
+  return [proof.directoryId, proof.tokenId, bits(proof.digest)];
+}
+
+function callerValues(caller: Caller): [string, string, string, number | null] {
+  return [...proofValues(caller), caller.settings];
 }
 
 /** 32 bytes as the text of a `bit(256)`. */
@@ -319,9 +384,9 @@ export function bits(digest: Buffer): string {
   return text;
 }
 
-// Two tokens of one directory are two callers: each statement checks one token.
+// Two tokens of one directory are two callers: each statement checks one token, and one version of the settings.
 function callerKey(caller: Caller): string {
-  return `${caller.directoryId}/${caller.tokenId}/${caller.digest.toString('base64')}`;
+  return `${caller.directoryId}/${caller.tokenId}/${caller.digest.toString('base64')}/${caller.settings}`;
 }
 
 function userRow(user: UserFacts): Record<string, unknown> {

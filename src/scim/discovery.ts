@@ -5,14 +5,14 @@
 import { quote } from './body.ts';
 import { done, failed, type Refusal, type Result } from './errors.ts';
 import type { PageLimits } from './list.ts';
-import { endpoints, type ResourceType } from './represent.ts';
+import { endpoints } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
-import { groupSchemas, type ResourceSchemas, type Schema, userSchemas } from './schema/schema.ts';
+import type { DirectorySchemas, ResourceType, Schema } from './schema/schema.ts';
 
 type Discover = (request: ScimRequest, id: string) => Result<Answer>;
 
 const URN = 'urn:ietf:params:scim:schemas:core:2.0';
-const types: Record<ResourceType, ResourceSchemas> = { User: userSchemas, Group: groupSchemas };
+const types: readonly ResourceType[] = ['User', 'Group'];
 const descriptions: Record<ResourceType, string> = {
   User: 'A person of the directory.',
   Group: 'A group of the directory, with users and groups as members.',
@@ -21,11 +21,6 @@ const descriptions: Record<ResourceType, string> = {
 export function openDiscovery(
   limits: PageLimits,
 ): Record<'config' | 'resourceTypes' | 'resourceType' | 'schemas' | 'schema', Discover> {
-  const all = new Map<string, Schema>();
-  for (const { core, extensions } of Object.values(types)) {
-    for (const schema of [core, ...extensions]) all.set(schema.id.toLowerCase(), schema);
-  }
-
   return {
     config: (request) =>
       done({
@@ -53,28 +48,33 @@ export function openDiscovery(
     resourceTypes: (request) =>
       listed(
         request,
-        (Object.keys(types) as ResourceType[]).map((name) => resourceType(name, request.base)),
+        types.map((name) => resourceType(name, request)),
       ),
     resourceType(request, id) {
-      const name = (Object.keys(types) as ResourceType[]).find((t) => t.toLowerCase() === id.toLowerCase());
+      const name = types.find((t) => t.toLowerCase() === id.toLowerCase());
       if (!name) return missing('resource type', id, 'User and Group');
-      return done({ status: 200, text: JSON.stringify(resourceType(name, request.base)) });
+      return done({ status: 200, text: JSON.stringify(resourceType(name, request)) });
     },
     schemas: (request) =>
       listed(
         request,
-        [...all.values()].map((schema) => schemaResource(schema, request.base)),
+        schemasOf(request.settings.schemas).map((schema) => schemaResource(schema, request.base)),
       ),
     schema(request, id) {
-      const schema = all.get(id.toLowerCase());
-      if (!schema) return missing('schema', id, [...all.values()].map((s) => s.id).join(', '));
+      const all = schemasOf(request.settings.schemas);
+      const schema = all.find((s) => s.id.toLowerCase() === id.toLowerCase());
+      if (!schema) return missing('schema', id, all.map((s) => s.id).join(', '));
       return done({ status: 200, text: JSON.stringify(schemaResource(schema, request.base)) });
     },
   };
 }
 
-function resourceType(name: ResourceType, base: string): object {
-  const { core, extensions } = types[name];
+function schemasOf(schemas: DirectorySchemas): Schema[] {
+  return types.flatMap((type) => [schemas[type].core, ...schemas[type].extensions]);
+}
+
+function resourceType(name: ResourceType, { base, settings }: ScimRequest): object {
+  const { core, extensions, requiredExtensions } = settings.schemas[name];
   return {
     schemas: [`${URN}:ResourceType`],
     id: name,
@@ -82,7 +82,10 @@ function resourceType(name: ResourceType, base: string): object {
     endpoint: `/${endpoints[name]}`,
     description: descriptions[name],
     schema: core.id,
-    schemaExtensions: extensions.map((schema) => ({ schema: schema.id, required: false })),
+    schemaExtensions: extensions.map(({ id }) => ({
+      schema: id,
+      required: requiredExtensions?.includes(id) ?? false,
+    })),
     meta: { resourceType: 'ResourceType', location: `${base}/ResourceTypes/${name}` },
   };
 }

@@ -26,6 +26,10 @@ export interface ScimError {
   headers?: Record<string, string>;
   /** The store has let the caller in before it refused; without it the caller is checked before the error is shown. */
   entered?: true;
+  /** The directory's settings are newer than those the request was read by: read them, and the request again. */
+  moved?: true;
+  /** The token did not let the caller in. */
+  unauthenticated?: true;
 }
 
 export interface Refusal {
@@ -47,6 +51,7 @@ export const noToken: ScimError = {
     "identity provider's provisioning settings.",
   headers: { 'WWW-Authenticate': 'Bearer realm="SCIM"' },
   entered: true,
+  unauthenticated: true,
 };
 
 const invalidToken = { 'WWW-Authenticate': 'Bearer realm="SCIM", error="invalid_token"' };
@@ -60,6 +65,7 @@ const refusals: Record<Refused, ScimError> = {
       "directory into your identity provider's provisioning settings, or make a new token and enter that.",
     headers: invalidToken,
     entered: true,
+    unauthenticated: true,
   },
   revoked: {
     status: 401,
@@ -68,6 +74,7 @@ const refusals: Record<Refused, ScimError> = {
       "provider's provisioning settings.",
     headers: invalidToken,
     entered: true,
+    unauthenticated: true,
   },
   expired: {
     status: 401,
@@ -76,20 +83,40 @@ const refusals: Record<Refused, ScimError> = {
       "provider's provisioning settings.",
     headers: invalidToken,
     entered: true,
+    unauthenticated: true,
   },
   paused: {
     status: 403,
     detail:
       'Provisioning of this directory is paused, so nothing was read or written. Ask the administrator of the ' +
       'application to resume the directory; then retry, for nothing that was sent meanwhile has been kept.',
+    // Not `entered`: the check of the caller that follows brings the reason.
+  },
+  // Seen by a client only if the settings change again with each attempt.
+  moved: {
+    status: 503,
+    detail: 'The settings of this directory are being changed, so nothing was written. Try again.',
+    headers: { 'Retry-After': '1' },
     entered: true,
+    moved: true,
   },
 };
+
+/** What is known beside the outcome. */
+export interface RefusalFacts {
+  /** The value that another resource has. */
+  taken?: string;
+  pauseReason?: string | null;
+}
 
 export type StoreRefusal = Refused | 'not_found' | 'uniqueness' | 'stale';
 
 /** What the store refused, as an error. `thing` names it for a person: `User 0190…`. */
-export function refused(outcome: StoreRefusal, thing: string, taken?: string): Refusal {
+export function refused(
+  outcome: StoreRefusal,
+  thing: string,
+  { taken, pauseReason }: RefusalFacts = {},
+): Refusal {
   switch (outcome) {
     case 'not_found':
       return {
@@ -119,6 +146,12 @@ export function refused(outcome: StoreRefusal, thing: string, taken?: string): R
           entered: true,
         },
       };
+    case 'paused': {
+      const error = refusals.paused;
+      if (pauseReason === undefined) return { ok: false, error };
+      const detail = pauseReason === null ? error.detail : `${error.detail} The reason given: ${pauseReason}`;
+      return { ok: false, error: { ...error, detail, entered: true } };
+    }
     default:
       return { ok: false, error: refusals[outcome] };
   }

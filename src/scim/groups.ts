@@ -7,17 +7,17 @@ import { v7 as uuidv7 } from 'uuid';
 import type { DirectoryStore, GroupProgram, GroupWritten, Stored } from '../directory/directory.ts';
 import type { JsonObject } from './body.ts';
 import { quote } from './body.ts';
-import { type Dialect, dialectOf } from './dialect.ts';
+import { dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Refusal, type Result, refused } from './errors.ts';
 import { etag, meets, readCondition } from './etag.ts';
 import { elementMatcher } from './filter/filter.ts';
-import { groupFacts, groupNames, unknownMembers } from './group.ts';
+import { type GroupFacts, groupFacts, groupNames, unknownMembers } from './group.ts';
 import { groupProgram, type MemberProgram } from './patch/group.ts';
-import { applyPatch, coerce, type Operation, readPatch } from './patch/patch.ts';
+import { applyPatch, coerce, keepsImmutable, type Operation, readPatch } from './patch/patch.ts';
 import { type Projection, wants } from './projection.ts';
 import { locationOf, single } from './represent.ts';
 import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
-import { findAttribute, groupSchemas } from './schema/schema.ts';
+import { type DirectorySchemas, findAttribute, groupSchemas } from './schema/schema.ts';
 
 /** Ten lost races in a row mean a storm, and then the client waits. */
 const ATTEMPTS = 10;
@@ -26,9 +26,9 @@ export function openGroups(
   store: DirectoryStore,
 ): Record<'create' | 'read' | 'replace' | 'patch' | 'remove', Handler> {
   async function create(request: ScimRequest, _id: string, body: JsonObject): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
-    const coerced = coerce(groupSchemas, body);
+    const coerced = coerce(request.settings.schemas.Group, body);
     if (!coerced.ok) return coerced;
     const facts = groupFacts(coerced.value);
     if (!facts.ok) return facts;
@@ -49,43 +49,52 @@ export function openGroups(
       updatedAt: written.value.updatedAt,
       related: null,
     };
-    return done(single('Group', 201, row, request.base, projection.value));
+    return done(single('Group', 201, row, request, projection.value));
   }
 
   async function read(request: ScimRequest, id: string): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
     return show(request, id, 200, projection.value);
   }
 
   async function replace(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
-    const coerced = coerce(groupSchemas, body);
+    const schemas = request.settings.schemas.Group;
+    const coerced = coerce(schemas, body);
     if (!coerced.ok) return coerced;
     const facts = groupFacts(coerced.value);
     if (!facts.ok) return facts;
-    const version = await expectedVersion(request, nameOf(id), () => versionOf(request, id));
-    if (!version.ok) return version;
     const { displayName, externalId, members, doc } = facts.value;
-    const program: GroupProgram = { displayName, externalId, doc, replace: members };
-    const written = await apply(request, id, version.value, program);
+    const written = hasImmutable(schemas)
+      ? await overDocument(request, id, { replace: members }, (current) => {
+          const kept = keepsImmutable(schemas, current, coerced.value);
+          return kept.ok ? facts : kept;
+        })
+      : await applyExpected(request, id, { displayName, externalId, doc, replace: members });
     return written.ok ? show(request, id, 200, projection.value) : written;
   }
 
   async function patch(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
     const operations = readPatch(body);
     if (!operations.ok) return operations;
-    const members = groupProgram(operations.value, groupSchemas);
+    const { settings, userAgent } = request;
+    const schemas = settings.schemas.Group;
+    const dialect = dialectOf(settings, { userAgent, body });
+    const members = groupProgram(operations.value, schemas);
     if (!members.ok) return members;
     const program = await memberRows(request, id, members.value);
     if (!program.ok) return program;
     const names = namesOnly(members.value.rest, id);
     const written = names
       ? await patchRows(request, id, { ...program.value, ...names })
-      : await patchDocument(request, id, program.value, members.value.rest, dialectOf(body));
+      : await overDocument(request, id, program.value, (current) => {
+          const patched = applyPatch(schemas, current, members.value.rest, dialect);
+          return patched.ok ? groupFacts(patched.value) : patched;
+        });
     if (!written.ok) return written;
     if (projection.value) return show(request, id, 200, projection.value);
     const headers = { Location: locationOf('Group', id, request.base), ETag: etag(written.value.version) };
@@ -109,7 +118,7 @@ export function openGroups(
     if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
     const unless = readCondition(request.ifNoneMatch);
     const same = status === 200 && unless !== undefined && meets(unless, found.row.version);
-    return done(single('Group', same ? 304 : status, found.row, request.base, projection));
+    return done(single('Group', same ? 304 : status, found.row, request, projection));
   }
 
   async function versionOf(request: ScimRequest, id: string): Promise<Result<number>> {
@@ -156,30 +165,35 @@ export function openGroups(
     request: ScimRequest,
     id: string,
     program: GroupProgram,
-  ): Promise<Result<Pick<Applied, 'version'>>> {
+  ): Promise<Result<Applied>> {
     const wrong = groupNames(program.displayName ?? 'unchanged', program.externalId ?? null);
-    if (!wrong.ok) return wrong;
+    return wrong.ok ? applyExpected(request, id, program) : wrong;
+  }
+
+  /** Applies the program to the version that If-Match names. */
+  async function applyExpected(
+    request: ScimRequest,
+    id: string,
+    program: GroupProgram,
+  ): Promise<Result<Applied>> {
     const version = await expectedVersion(request, nameOf(id), () => versionOf(request, id));
     return version.ok ? apply(request, id, version.value, program) : version;
   }
 
-  /** Anything else of the group: read without members, decided, and written over the version that was read. */
-  async function patchDocument(
+  /** What depends on the rest of the group: read without members, decided, and written over the version that was read. */
+  async function overDocument(
     request: ScimRequest,
     id: string,
     rows: GroupProgram,
-    operations: readonly Operation[],
-    dialect: Dialect,
-  ): Promise<Result<Pick<Applied, 'version'>>> {
+    decide: (current: JsonObject) => Result<GroupFacts>,
+  ): Promise<Result<Applied>> {
     const condition = readCondition(request.ifMatch);
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       const found = await store.readGroup(request.caller, id, false);
       if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
       if (!meets(condition, found.row.version)) return refused('stale', nameOf(id));
       const current = JSON.parse(found.row.doc) as JsonObject;
-      const patched = applyPatch(groupSchemas, current, operations, dialect);
-      if (!patched.ok) return letIn(patched);
-      const facts = groupFacts(patched.value);
+      const facts = decide(current);
       if (!facts.ok) return letIn(facts);
       const { displayName, externalId, doc } = facts.value;
       const program: GroupProgram = { ...rows, displayName, externalId, doc };
@@ -204,10 +218,15 @@ type Applied = Extract<GroupWritten, { outcome: 'ok' }>;
 const nameOf = (id: string) => `The group ${id}`;
 const membersAttribute = groupSchemas.core.attributes.find((a) => a.name === 'members');
 
+/** Only what a tenant registered can be so: of the standard attributes only parts of members are. */
+function hasImmutable(schemas: DirectorySchemas['Group']): boolean {
+  return schemas.extensions.some((e) => e.attributes.some((a) => a.mutability === 'immutable'));
+}
+
 function refusedGroup(written: Exclude<GroupWritten, Applied>, id: string, program: GroupProgram): Refusal {
   if (written.outcome === 'unknown_members') return letIn(unknownMembers(written.unknown));
   const taken = `The group name ${quote(program.displayName ?? '')} (with the same externalId)`;
-  return refused(written.outcome, nameOf(id), taken);
+  return refused(written.outcome, nameOf(id), { taken });
 }
 
 /**

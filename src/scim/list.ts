@@ -5,21 +5,19 @@
  */
 import type { DirectoryStore, Found } from '../directory/directory.ts';
 import type { JsonObject } from './body.ts';
-import { lenientFilter } from './dialect.ts';
+import { dialectOf, readsBare } from './dialect.ts';
 import { done, type Result, refused } from './errors.ts';
 import { compileFilter, compileSort, type Filter, parseFilter } from './filter/filter.ts';
 import { type Projection, wants } from './projection.ts';
-import { type ResourceType, resourceText } from './represent.ts';
+import { resourceText } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
-import { groupSchemas, userSchemas } from './schema/schema.ts';
+import type { DirectorySchemas, ResourceType } from './schema/schema.ts';
 import { readQuery, readSearch, type Search } from './search.ts';
 
 export interface PageLimits {
   pageDefault: number;
   pageMax: number;
 }
-
-const schemas = { User: userSchemas, Group: groupSchemas };
 
 export interface Lists {
   list(request: ScimRequest, type: ResourceType): Promise<Result<Answer>>;
@@ -32,9 +30,9 @@ export function openLists(store: DirectoryStore, limits: PageLimits): Lists {
     search: Search,
     types: readonly ResourceType[],
   ): Promise<Result<Answer>> {
-    const filter = search.filter === undefined ? done(undefined) : readFilter(search.filter);
+    const filter = search.filter === undefined ? done(undefined) : readFilter(request, search.filter);
     if (!filter.ok) return filter;
-    const queries = types.map((type) => compile(type, search, filter.value));
+    const queries = types.map((type) => compile(request.settings.schemas, type, search, filter.value));
     const usable = queries.flatMap((query) => (query.ok ? [query.value] : []));
     const [first] = queries;
     // Over several types, a type that does not have the attribute has no matches; one that no type has is an error.
@@ -46,8 +44,7 @@ export function openLists(store: DirectoryStore, limits: PageLimits): Lists {
     for (const query of usable) {
       const found = await run(request, query, skip, room);
       if (found.outcome !== 'ok') return refused(found.outcome, 'The request');
-      for (const row of found.rows)
-        texts.push(resourceText(query.type, row, request.base, search.projection));
+      for (const row of found.rows) texts.push(resourceText(query.type, row, request, search.projection));
       total += found.total;
       skip = Math.max(0, skip - found.total);
       room -= found.rows.length;
@@ -69,18 +66,19 @@ export function openLists(store: DirectoryStore, limits: PageLimits): Lists {
 
   return {
     async list(request, type) {
-      const search = readQuery(request.query);
+      const search = readQuery(request);
       return search.ok ? answer(request, search.value, [type]) : search;
     },
     async search(request, body, types) {
-      const search = readSearch(body);
+      const search = readSearch(body, request.settings.schemas);
       return search.ok ? answer(request, search.value, types) : search;
     },
   };
 }
 
-function readFilter(text: string): Result<Filter> {
-  return parseFilter(text, { lenient: lenientFilter(text) });
+function readFilter({ settings, userAgent }: ScimRequest, text: string): Result<Filter> {
+  const dialect = dialectOf(settings, { userAgent, filter: text });
+  return parseFilter(text, { lenient: readsBare(dialect, text) });
 }
 
 interface Query {
@@ -94,7 +92,12 @@ interface Query {
   params: string[];
 }
 
-function compile(type: ResourceType, search: Search, filter: Filter | undefined): Result<Query> {
+function compile(
+  schemas: DirectorySchemas,
+  type: ResourceType,
+  search: Search,
+  filter: Filter | undefined,
+): Result<Query> {
   const params: string[] = [];
   let where = 'r.directory_id = $1';
   if (filter) {

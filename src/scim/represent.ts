@@ -6,10 +6,12 @@
 import type { Stored } from '../directory/directory.ts';
 import type { JsonObject } from './body.ts';
 import { etag } from './etag.ts';
-import { type Projection, project, wants } from './projection.ts';
-import type { Answer } from './request.ts';
+import { type Projection, project, shapeOf, wants } from './projection.ts';
+import type { Answer, ScimRequest } from './request.ts';
+import type { ResourceType } from './schema/schema.ts';
 
-export type ResourceType = 'User' | 'Group';
+/** What an answer depends on beside the row. */
+type Asked = Pick<ScimRequest, 'base' | 'settings'>;
 
 /** Where resources of the type live, below the base. */
 export const endpoints: Record<ResourceType, string> = { User: 'Users', Group: 'Groups' };
@@ -19,7 +21,8 @@ export function locationOf(type: ResourceType, id: string, base: string): string
   return `${base}/${endpoints[type]}/${id}`;
 }
 
-export function resourceText(type: ResourceType, row: Stored, base: string, projection?: Projection): string {
+export function resourceText(type: ResourceType, row: Stored, asked: Asked, projection?: Projection): string {
+  const { base, settings } = asked;
   const doc = row.doc;
   const rest = doc.length > 2 ? `,${doc.slice(1, -1)}` : '';
   const related = relatedText(type, row, base, projection);
@@ -27,7 +30,8 @@ export function resourceText(type: ResourceType, row: Stored, base: string, proj
     `{"id":"${row.id}"${rest}${related},"meta":{"resourceType":"${type}",` +
     `"created":"${row.createdAt.toISOString()}","lastModified":"${row.updatedAt.toISOString()}",` +
     `"location":"${locationOf(type, row.id, base)}","version":"W/\\"${row.version}\\""}}`;
-  return projection ? JSON.stringify(project(JSON.parse(text) as JsonObject, projection)) : text;
+  const shape = shapeOf(settings.schemas[type], projection);
+  return shape ? JSON.stringify(project(JSON.parse(text) as JsonObject, shape)) : text;
 }
 
 interface Related {
@@ -58,11 +62,11 @@ export function single(
   type: ResourceType,
   status: number,
   row: Stored,
-  base: string,
+  asked: Asked,
   projection: Projection | undefined,
 ): Answer {
-  const headers = { Location: locationOf(type, row.id, base), ETag: etag(row.version) };
+  const headers = { Location: locationOf(type, row.id, asked.base), ETag: etag(row.version) };
   return status === 304
     ? { status, headers }
-    : { status, headers, text: resourceText(type, row, base, projection) };
+    : { status, headers, text: resourceText(type, row, asked, projection) };
 }

@@ -1,16 +1,20 @@
 /** One SCIM request as the handlers see it, and its answer. */
 import type { Credentials } from '../credential/credential.ts';
-import type { Caller } from '../directory/directory.ts';
+import type { Caller, Proof } from '../directory/directory.ts';
 import { type JsonObject, quote, storable } from './body.ts';
 import { done, failed, noToken, type Refusal, type Result, refused } from './errors.ts';
 import { meets, readCondition } from './etag.ts';
 import { type Projection, readProjection } from './projection.ts';
+import type { Settings } from './settings.ts';
 
 export interface ScimRequest {
   /** UUIDv7; in the X-Request-Id header and at the end of each error's detail. */
   requestId: string;
   receivedAt: Date;
   caller: Caller;
+  /** By which the request is read; `caller.settings` is their version. */
+  settings: Settings;
+  userAgent: string | undefined;
   /** Absolute URL of the directory's SCIM base, no slash at the end. */
   base: string;
   query: URLSearchParams;
@@ -35,11 +39,11 @@ export function isUuid(text: string): boolean {
 }
 
 /** Who is asking, as far as the request alone can tell; whether it is so is for the store to say. */
-export function readCaller(
+export function readProof(
   credentials: Credentials,
   directoryId: string,
   authorization: string | undefined,
-): { ok: true; value: Caller } | Refusal {
+): { ok: true; value: Proof } | Refusal {
   const token = /^Bearer +(\S+) *$/i.exec(authorization ?? '')?.[1];
   if (token === undefined) return { ok: false, error: noToken };
   const presented = credentials.read('lst', token);
@@ -81,13 +85,16 @@ export function parameter(query: URLSearchParams, name: string): Result<string |
 }
 
 /** `attributes` and `excludedAttributes` of a query. */
-export function projectionOf(query: URLSearchParams): Result<Projection | undefined> {
+export function projectionOf({
+  query,
+  settings,
+}: Pick<ScimRequest, 'query' | 'settings'>): Result<Projection | undefined> {
   if (query.size === 0) return done(undefined);
   const attributes = parameter(query, 'attributes');
   if (!attributes.ok) return attributes;
   const excluded = parameter(query, 'excludedAttributes');
   if (!excluded.ok) return excluded;
-  return done(readProjection(names(attributes.value), names(excluded.value)));
+  return done(readProjection(names(attributes.value), names(excluded.value), settings.schemas));
 }
 
 function names(list: string | undefined): string[] {

@@ -2,21 +2,23 @@
  * SCIM 2.0 (RFC 7643, 7644) of one directory, to be mounted at `/scim/v2/:directory`: the public face of this room.
  * Promises: a 2xx means that mirror and change log hold what was sent; every refusal is a SCIM error with the
  * request id; who may not enter learns nothing, not even whether the directory, the path or the body is right;
- * nothing about a caller is cached.
+ * nothing about a caller is cached, and what is cached of a directory (settings.ts) is checked by each statement.
  */
 import { performance } from 'node:perf_hooks';
 import express from 'express';
 import { v7 as uuidv7 } from 'uuid';
 import type { Credentials } from '../credential/credential.ts';
-import type { DirectoryStore } from '../directory/directory.ts';
+import type { DirectoryStore, Proof } from '../directory/directory.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { ClientGone, type JsonObject, quote, readBody } from './body.ts';
+import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
 import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
 import { openGroups } from './groups.ts';
 import { openLists } from './list.ts';
-import type { ResourceType } from './represent.ts';
-import { type Answer, type Handler, isUuid, queryOf, readCaller, type ScimRequest } from './request.ts';
+import { type Answer, type Handler, isUuid, queryOf, readProof, type ScimRequest } from './request.ts';
+import type { ResourceType } from './schema/schema.ts';
+import { openSettings, type Settings } from './settings.ts';
 import { openUsers } from './users.ts';
 
 export interface ScimLimits {
@@ -73,8 +75,13 @@ export interface ScimOptions {
 }
 
 const NOBODY: JsonObject = {};
+/** Bytes of a body from which the caller is checked before it is read: nobody else makes us hold more. */
+const BODY_OF_ANYBODY = 64 * 1024;
+/** Times that a request is read again because the directory's settings were changed under it. */
+const READINGS = 5;
 const WITH_BODY = new Set(['POST', 'PUT', 'PATCH']);
-const NIL = '00000000-0000-0000-0000-000000000000';
+const LEARN_MS = 60_000;
+const LEARNING = 10_000;
 
 export function scimRouter(options: ScimOptions): express.Router {
   const { store, credentials, log, observe } = options;
@@ -83,6 +90,7 @@ export function scimRouter(options: ScimOptions): express.Router {
   const groups = openGroups(store);
   const lists = openLists(store, limits);
   const discovery = openDiscovery(limits);
+  const settingsOf = openSettings(store);
   const router = express.Router({ mergeParams: true });
 
   /** Answers with what `handler` says, whatever happens in it. */
@@ -96,23 +104,8 @@ export function scimRouter(options: ScimOptions): express.Router {
       let answer: Answer;
       let scimType = '';
       try {
-        const caller = readCaller(credentials, directoryId, req.headers.authorization);
-        let result: Result<Answer>;
-        if (caller.ok) {
-          const request: ScimRequest = {
-            requestId,
-            receivedAt,
-            caller: caller.value,
-            base: baseUrl(req, options) + req.baseUrl,
-            query: queryOf(req.url),
-            ifMatch: req.get('if-match'),
-            ifNoneMatch: req.get('if-none-match'),
-          };
-          result = await handle(handler, request, path.id ?? '', req);
-          if (!result.ok && !result.error.entered) result = (await enter(request)) ?? result;
-        } else {
-          result = caller;
-        }
+        const proof = readProof(credentials, directoryId, req.headers.authorization);
+        const result = proof.ok ? await respond(handler, proof.value, req, requestId, receivedAt) : proof;
         if (result.ok) {
           answer = result.value;
         } else {
@@ -144,30 +137,88 @@ export function scimRouter(options: ScimOptions): express.Router {
     };
   }
 
-  async function handle(
+  async function respond(
     handler: Handler,
-    request: ScimRequest,
-    id: string,
+    proof: Proof,
     req: express.Request,
+    requestId: string,
+    receivedAt: Date,
   ): Promise<Result<Answer>> {
-    if (!WITH_BODY.has(req.method)) return handler(request, id, NOBODY);
-    const body = await readBody(req, limits);
-    return body.ok ? handler(request, id, body.value) : body;
+    const settings = await settingsOf.of(proof);
+    if (!settings.ok) return settings;
+    const request: ScimRequest = {
+      requestId,
+      receivedAt,
+      caller: { ...proof, settings: settings.value.version },
+      settings: settings.value,
+      userAgent: req.get('user-agent'),
+      base: baseUrl(req, options) + req.baseUrl,
+      query: queryOf(req.url),
+      ifMatch: req.get('if-match'),
+      ifNoneMatch: req.get('if-none-match'),
+    };
+    const body = await bodyOf(request, req);
+    const { id = '' } = req.params as { id?: string };
+    const result = body.ok ? await handler(request, id, body.value) : body;
+    if (body.ok && result.ok) learn(request, body.value);
+    if (result.ok || result.error.entered) return result;
+    return (await enter(request)) ?? result;
+  }
+
+  async function bodyOf(request: ScimRequest, req: express.Request): Promise<Result<JsonObject>> {
+    if (!WITH_BODY.has(req.method)) return { ok: true, value: NOBODY };
+    if (!(Number(req.headers['content-length']) <= BODY_OF_ANYBODY)) {
+      const refusal = await enter(request);
+      if (refusal) return refusal;
+    }
+    return readBody(req, limits);
+  }
+
+  /** A request that is read by settings which have moved is read again by the new ones; it had written nothing. */
+  const steady =
+    (handler: Handler): Handler =>
+    async (request, id, body) => {
+      let asked = request;
+      for (let reading = 1; ; reading += 1) {
+        const result = await handler(asked, id, body);
+        if (result.ok || !result.error.moved || reading === READINGS) return result;
+        settingsOf.forget(asked.caller.directoryId);
+        const settings = await settingsOf.of(asked.caller);
+        if (!settings.ok) return settings;
+        asked = withSettings(asked, settings.value);
+      }
+    };
+
+  const learning = new Map<string, number>();
+  /** Remembers whose client it is, at most once a minute a directory; a request never waits for that. */
+  function learn({ caller, settings, userAgent, query }: ScimRequest, body: JsonObject): void {
+    if (settings.idp !== null) return;
+    const filter = query.get('filter');
+    const idp = recognise({ userAgent, body, ...(filter === null ? {} : { filter }) });
+    if (idp === null || idp === settings.idpDetected) return;
+    const now = performance.now();
+    if (now - (learning.get(caller.directoryId) ?? Number.NEGATIVE_INFINITY) < LEARN_MS) return;
+    if (learning.size >= LEARNING) learning.clear();
+    learning.set(caller.directoryId, now);
+    // A later request shows it again.
+    store.recognise(caller, idp).catch(() => {});
   }
 
   /** The refusal of a caller who may not enter: with it, nothing else is said. */
-  async function enter(request: ScimRequest): Promise<Refusal | undefined> {
-    const read = await store.readUser(request.caller, NIL);
-    return read.outcome === 'ok' || read.outcome === 'not_found'
-      ? undefined
-      : refused(read.outcome, 'The request');
+  async function enter({ caller }: ScimRequest): Promise<Refusal | undefined> {
+    const read = await store.settings(caller);
+    return read.outcome === 'ok' ? undefined : refused(read.outcome, 'The request', read);
   }
 
   /** A handler that needs no store of its own but whose caller must be let in all the same. */
   const entered =
     (handler: (request: ScimRequest, id: string) => Result<Answer>): Handler =>
-    async (request, id) =>
-      (await enter(request)) ?? handler(request, id);
+    async (request, id) => {
+      const read = await store.settings(request.caller);
+      if (read.outcome !== 'ok') return refused(read.outcome, 'The request', read);
+      if (read.settings.version !== request.settings.version) return refused('moved', 'The request');
+      return handler(request, id);
+    };
 
   /** A handler of one resource: an id that is no uuid names none of ours. */
   const one =
@@ -184,11 +235,11 @@ export function scimRouter(options: ScimOptions): express.Router {
   type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   function route(path: string, resource: string, handlers: Partial<Record<Method, Handler>>): void {
     const on = router.route(path);
-    if (handlers.GET) on.get(endpoint(resource, handlers.GET));
-    if (handlers.POST) on.post(endpoint(resource, handlers.POST));
-    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT));
-    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH));
-    if (handlers.DELETE) on.delete(endpoint(resource, handlers.DELETE));
+    if (handlers.GET) on.get(endpoint(resource, steady(handlers.GET)));
+    if (handlers.POST) on.post(endpoint(resource, steady(handlers.POST)));
+    if (handlers.PUT) on.put(endpoint(resource, steady(handlers.PUT)));
+    if (handlers.PATCH) on.patch(endpoint(resource, steady(handlers.PATCH)));
+    if (handlers.DELETE) on.delete(endpoint(resource, steady(handlers.DELETE)));
     const allow = [...Object.keys(handlers), ...(handlers.GET ? ['HEAD'] : []), 'OPTIONS'].join(', ');
     // The same for every directory, so that it needs no token.
     on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, uuidv7()));
@@ -261,6 +312,10 @@ const malformedUrl: express.ErrorRequestHandler = (error, _req, res, next) => {
   const detail = 'The address of the request cannot be decoded. Percent-encode the id in it as UTF-8.';
   send(res, errorAnswer({ status: 400, scimType: 'invalidValue', detail }, requestId), requestId);
 };
+
+function withSettings(request: ScimRequest, settings: Settings): ScimRequest {
+  return { ...request, settings, caller: { ...request.caller, settings: settings.version } };
+}
 
 function errorAnswer(error: ScimError, requestId: string): Answer {
   const answer = { status: error.status, text: errorText(error, requestId) };

@@ -6,7 +6,8 @@
 import { type JsonObject, quote } from './body.ts';
 import { done, failed, type Refusal, type Result } from './errors.ts';
 import { type Projection, readProjection } from './projection.ts';
-import { parameter, projectionOf } from './request.ts';
+import { parameter, projectionOf, type ScimRequest } from './request.ts';
+import type { DirectorySchemas } from './schema/schema.ts';
 
 export interface Search {
   filter?: string;
@@ -21,8 +22,9 @@ export interface Search {
 
 const TEXTS = ['filter', 'sortBy', 'sortOrder'] as const;
 
-export function readQuery(query: URLSearchParams): Result<Search> {
-  const projection = projectionOf(query);
+export function readQuery(request: Pick<ScimRequest, 'query' | 'settings'>): Result<Search> {
+  const { query } = request;
+  const projection = projectionOf(request);
   if (!projection.ok) return projection;
   const search: Search = { startIndex: 1, projection: projection.value };
   for (const name of TEXTS) {
@@ -40,7 +42,7 @@ export function readQuery(query: URLSearchParams): Result<Search> {
   return done(search);
 }
 
-export function readSearch(body: JsonObject): Result<Search> {
+export function readSearch(body: JsonObject, schemas: DirectorySchemas): Result<Search> {
   const fields = new Map(Object.entries(body).map(([key, value]) => [key.toLowerCase(), value]));
   const lists: Record<string, string[]> = {};
   for (const name of ['attributes', 'excludedAttributes']) {
@@ -53,7 +55,7 @@ export function readSearch(body: JsonObject): Result<Search> {
   }
   const search: Search = {
     startIndex: 1,
-    projection: readProjection(lists.attributes ?? [], lists.excludedAttributes ?? []),
+    projection: readProjection(lists.attributes ?? [], lists.excludedAttributes ?? [], schemas),
   };
   for (const name of TEXTS) {
     const value = fields.get(name.toLowerCase()) ?? '';

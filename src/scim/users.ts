@@ -11,10 +11,9 @@ import { quote } from './body.ts';
 import { dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Result, refused } from './errors.ts';
 import { meets, readCondition } from './etag.ts';
-import { applyPatch, coerce, readPatch } from './patch/patch.ts';
+import { applyPatch, coerce, keepsImmutable, missingRequired, readPatch } from './patch/patch.ts';
 import { single } from './represent.ts';
 import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
-import { userSchemas } from './schema/schema.ts';
 import { factsBefore, userFacts } from './user.ts';
 
 /** Ten lost races in a row mean a storm, and then the client waits. */
@@ -24,15 +23,15 @@ export function openUsers(
   store: DirectoryStore,
 ): Record<'create' | 'read' | 'replace' | 'patch' | 'remove', Handler> {
   async function create(request: ScimRequest, _id: string, body: JsonObject): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
-    const coerced = coerce(userSchemas, body);
+    const coerced = coerce(request.settings.schemas.User, body);
     if (!coerced.ok) return coerced;
     const facts = userFacts(coerced.value);
     if (!facts.ok) return facts;
     const id = uuidv7();
     const written = await store.createUser(request.caller, { ...facts.value, id }, request.receivedAt);
-    if (written.outcome !== 'ok') return refused(written.outcome, nameOf(id), taken(facts.value));
+    if (written.outcome !== 'ok') return refused(written.outcome, nameOf(id), { taken: taken(facts.value) });
     const row: Stored = {
       id,
       doc: JSON.stringify(facts.value.doc),
@@ -41,31 +40,39 @@ export function openUsers(
       updatedAt: written.at,
       related: null,
     };
-    return done(single('User', 201, row, request.base, projection.value));
+    return done(single('User', 201, row, request, projection.value));
   }
 
   async function read(request: ScimRequest, id: string): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
     const found = await store.readUser(request.caller, id);
     if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
     const unless = readCondition(request.ifNoneMatch);
     const status = unless !== undefined && meets(unless, found.row.version) ? 304 : 200;
-    return done(single('User', status, found.row, request.base, projection.value));
+    return done(single('User', status, found.row, request, projection.value));
   }
 
   async function replace(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
-    const coerced = coerce(userSchemas, body);
+    const schemas = request.settings.schemas.User;
+    const coerced = coerce(schemas, body, { complete: false });
     if (!coerced.ok) return coerced;
-    return change(request, id, (current) => userFacts(coerced.value, current.active !== false));
+    // Somebody who leaves is let go whatever else the request lacks.
+    const missing = coerced.value.active === false ? undefined : missingRequired(schemas, coerced.value);
+    if (missing) return missing;
+    return change(request, id, (current) => {
+      const kept = keepsImmutable(schemas, current, coerced.value);
+      return kept.ok ? userFacts(coerced.value, current.active !== false) : kept;
+    });
   }
 
   async function patch(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
     const operations = readPatch(body);
     if (!operations.ok) return operations;
-    const dialect = dialectOf(body);
+    const { settings, userAgent } = request;
+    const dialect = dialectOf(settings, { userAgent, body });
     return change(request, id, (current) => {
-      const patched = applyPatch(userSchemas, current, operations.value, dialect);
+      const patched = applyPatch(settings.schemas.User, current, operations.value, dialect);
       return patched.ok ? userFacts(patched.value, current.active !== false) : patched;
     });
   }
@@ -86,7 +93,7 @@ export function openUsers(
     id: string,
     decide: (current: JsonObject) => Result<UserFacts>,
   ): Promise<Result<Answer>> {
-    const projection = projectionOf(request.query);
+    const projection = projectionOf(request);
     if (!projection.ok) return projection;
     const condition = readCondition(request.ifMatch);
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
@@ -97,7 +104,7 @@ export function openUsers(
       const facts = decide(current);
       if (!facts.ok) return letIn(facts);
       if (isDeepStrictEqual(facts.value.doc, current)) {
-        return done(single('User', 200, found.row, request.base, projection.value));
+        return done(single('User', 200, found.row, request, projection.value));
       }
       const written = await store.writeUser(
         request.caller,
@@ -112,10 +119,10 @@ export function openUsers(
           version: found.row.version + 1,
           updatedAt: written.at,
         };
-        return done(single('User', 200, row, request.base, projection.value));
+        return done(single('User', 200, row, request, projection.value));
       }
       if (written.outcome !== 'stale') {
-        return refused(written.outcome, nameOf(id), taken(facts.value));
+        return refused(written.outcome, nameOf(id), { taken: taken(facts.value) });
       }
     }
     return contended(nameOf(id));

@@ -63,7 +63,7 @@ test('a write that is under way when its directory ends is waited for and counte
   const writer = await api.db.pool.connect();
   await writer.query('begin');
   const { rows } = await writer.query<{ outcome: string }>(
-    'select outcome from mirror_users_create($1, $2, $3::text::bit(256), $4)',
+    'select outcome from mirror_users_create($1, $2, $3::text::bit(256), null, $4)',
     [
       lane.directory.id,
       lane.directory.caller.tokenId,

@@ -97,6 +97,7 @@ test('a paused directory refuses its IdP with the reason kept, until it goes on'
     directoryId: directory.id,
     tokenId: presented?.id ?? '',
     digest: presented?.digest ?? Buffer.alloc(0),
+    settings: null,
   };
   const enters = async () => (await store.readUser(caller, uuidv7())).outcome;
   expect(await enters()).toBe('not_found');

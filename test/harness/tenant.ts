@@ -42,5 +42,6 @@ export async function createTestDirectory(
       [issued.id, tenantId, id, bits(issued.digest)],
     );
   });
-  return { id, token: issued.token, caller: { directoryId: id, tokenId: issued.id, digest: issued.digest } };
+  const caller = { directoryId: id, tokenId: issued.id, digest: issued.digest, settings: null };
+  return { id, token: issued.token, caller };
 }

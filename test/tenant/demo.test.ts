@@ -31,6 +31,7 @@ test('a first start has a demo tenant whose token opens its directory; a second 
     directoryId: demo?.directoryId ?? '',
     tokenId: presented?.id ?? '',
     digest: presented?.digest ?? Buffer.alloc(0),
+    settings: null,
   };
   const store = openDirectoryStore(database.db.pool, () => {});
   expect((await store.readUser(caller, uuidv7())).outcome).toBe('not_found');

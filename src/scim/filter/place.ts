@@ -6,9 +6,9 @@
  * A user's document holds everything but id, meta and groups; a group's also lacks displayName, externalId and
  * members. What the columns hold beside the document is what indexes serve.
  */
-import type { AttributeRef } from '../schema/schema.ts';
+import type { AttributeRef, ResourceType } from '../schema/schema.ts';
 
-export type ResourceType = 'User' | 'Group';
+export type { ResourceType };
 
 /** Parameters and aliases of one expression under construction. */
 export interface Build {

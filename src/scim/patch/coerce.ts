@@ -3,8 +3,10 @@
  * result holds canonical names only, `schemas` first, each value of its attribute's type; what is unknown, readOnly
  * or never shown (password) is left out; an error names the attribute.
  */
+import { isDeepStrictEqual } from 'node:util';
 import { done, failed, type Result } from '../errors.ts';
 import {
+  type Attribute,
   type AttributeRef,
   findAttribute,
   findExtension,
@@ -12,12 +14,18 @@ import {
   type ResourceSchemas,
   type Schema,
 } from '../schema/schema.ts';
-import { type Complex, coerceValue, isObject, isUnassigned, wrongType } from './value.ts';
+import { type Complex, coerceValue, immutable, isObject, isUnassigned, wrongType } from './value.ts';
+
+export interface CoerceOptions {
+  /** False lets a resource through that lacks what the schemas require; what it has must be right all the same. */
+  complete?: boolean;
+}
 
 /** @returns an error of scimType invalidValue for a wrong type or a required attribute that is missing */
 export function coerce(
   schemas: ResourceSchemas,
   body: Record<string, unknown>,
+  { complete = true }: CoerceOptions = {},
 ): Result<Record<string, unknown>> {
   const resource: Complex = { schemas: [] };
   const listed: string[] = [];
@@ -34,7 +42,7 @@ export function coerce(
       : take(resource, findAttribute(schemas, key), value);
     if (refused) return refused;
   }
-  const missing = missingRequired(schemas, resource);
+  const missing = complete ? missingRequired(schemas, resource) : undefined;
   if (missing) return missing;
   resource.schemas = schemasOf(schemas, resource, listed);
   return done(resource);
@@ -93,18 +101,52 @@ export function inside(at: Complex, name: string): Complex {
   return made;
 }
 
-function missingRequired(schemas: ResourceSchemas, resource: Complex): ReturnType<typeof failed> | undefined {
-  for (const { name, required } of schemas.core.attributes) {
-    if (required && resource[name] === undefined) return missing(schemas, name);
-  }
+/** @param resource coerced @returns the refusal of one that lacks what the schemas require */
+export function missingRequired(
+  schemas: ResourceSchemas,
+  resource: Complex,
+): ReturnType<typeof failed> | undefined {
+  const core = missingOf(schemas.core.attributes, resource);
+  if (core) return missing(schemas, core);
   for (const extension of schemas.extensions) {
     const values = resource[extension.id];
-    if (!isObject(values)) continue;
-    for (const { name, required } of extension.attributes) {
-      if (required && values[name] === undefined) return missing(schemas, `${extension.id}:${name}`);
+    if (!isObject(values)) {
+      if (schemas.requiredExtensions?.includes(extension.id)) return missing(schemas, extension.id);
+      continue;
+    }
+    const name = missingOf(extension.attributes, values);
+    if (name) return missing(schemas, `${extension.id}:${name}`);
+  }
+  return undefined;
+}
+
+/** The name of the first required attribute, or part of one that is there, which has no value. */
+function missingOf(attributes: readonly Attribute[], values: Complex): string | undefined {
+  for (const { name, required, subAttributes } of attributes) {
+    const value = values[name];
+    if (value === undefined) {
+      if (required) return name;
+      continue;
+    }
+    for (const one of Array.isArray(value) ? value : [value]) {
+      const part = subAttributes && isObject(one) ? missingOf(subAttributes, one) : undefined;
+      if (part) return `${name}.${part}`;
     }
   }
   return undefined;
+}
+
+/** A replacement may not change what is immutable and has a value (RFC 7644 §3.5.1). */
+export function keepsImmutable(schemas: ResourceSchemas, before: Complex, after: Complex): Result<void> {
+  for (const schema of [schemas.core, ...schemas.extensions]) {
+    const [from, to] = schema === schemas.core ? [before, after] : [before[schema.id], after[schema.id]];
+    for (const { name, mutability } of schema.attributes) {
+      if (mutability !== 'immutable' || !isObject(from) || from[name] === undefined) continue;
+      const same = isDeepStrictEqual(from[name], isObject(to) ? to[name] : undefined);
+      if (!same) return immutable(schema === schemas.core ? name : `${schema.id}:${name}`);
+    }
+  }
+  return done(undefined);
 }
 
 function missing(schemas: ResourceSchemas, name: string): ReturnType<typeof failed> {

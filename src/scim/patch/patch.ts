@@ -22,9 +22,16 @@ import {
 import { schemasOf } from './coerce.ts';
 import { removePlain, setPlain } from './library.ts';
 import { type Operation, readOperation, readTarget, type Target } from './operation.ts';
-import { type Complex, coerceOne, coerceValue, isObject, isUnassigned, wrongType } from './value.ts';
 import {
+  type Complex,
+  coerceOne,
+  coerceValue,
   immutable,
+  isObject,
+  isUnassigned,
+  wrongType,
+} from './value.ts';
+import {
   merge,
   removeChosen,
   removeEach,
@@ -34,7 +41,7 @@ import {
   writeEach,
 } from './values.ts';
 
-export { coerce } from './coerce.ts';
+export { coerce, keepsImmutable, missingRequired } from './coerce.ts';
 export { groupProgram, type MemberProgram } from './group.ts';
 export { type Operation, patchSchema, readPatch } from './operation.ts';
 
@@ -179,9 +186,10 @@ function applyToExtension(
 ): Outcome {
   if (op === 'remove' || isUnassigned(value)) {
     const required = extension.attributes.find((a) => a.required);
-    if (required && Object.hasOwn(work.resource, extension.id)) {
-      return mandatory(op, `${extension.id}:${required.name}`);
-    }
+    const named = work.schemas.requiredExtensions?.includes(extension.id)
+      ? extension.id
+      : required && `${extension.id}:${required.name}`;
+    if (named && Object.hasOwn(work.resource, extension.id)) return mandatory(op, named);
     delete work.resource[extension.id];
     return fine;
   }

@@ -146,6 +146,15 @@ export function tooManyPrimary(name: string): Result<never> {
   );
 }
 
+/** The refusal to change a value that may be set only once. */
+export function immutable(name: string): Result<never> {
+  return failed(
+    400,
+    'mutability',
+    `${name} cannot be changed once it is set. Remove it from the attribute mapping.`,
+  );
+}
+
 export function isUnassigned(raw: unknown): boolean {
   return raw === null || raw === undefined || raw === '';
 }

@@ -8,7 +8,15 @@ import { done, failed, type Result } from '../errors.ts';
 import { elementMatcher, type Filter } from '../filter/filter.ts';
 import { isPresent } from '../filter/match.ts';
 import { type Attribute, findSub } from '../schema/schema.ts';
-import { type Complex, coerceOne, coerceValue, isObject, tooManyPrimary, valuesLimit } from './value.ts';
+import {
+  type Complex,
+  coerceOne,
+  coerceValue,
+  immutable,
+  isObject,
+  tooManyPrimary,
+  valuesLimit,
+} from './value.ts';
 
 /** The values of one attribute, as they are and as they become: undefined for none. */
 export type Values = Result<unknown[] | undefined>;
@@ -233,13 +241,5 @@ function noTarget({ path }: Chosen): Result<never> {
     400,
     'noTarget',
     `Nothing matches ${path}, so there is nothing to replace. Add the value instead.`,
-  );
-}
-
-export function immutable(name: string): Result<never> {
-  return failed(
-    400,
-    'mutability',
-    `${name} cannot be changed once it is set. Remove it from the attribute mapping.`,
   );
 }

@@ -12,14 +12,23 @@ import { userSchema } from './user.ts';
 export type { Attribute, AttributeType, Schema } from './attribute.ts';
 export { commonAttributes, enterpriseUserSchema, groupSchema, userSchema };
 
+export type ResourceType = 'User' | 'Group';
+
 /** The schemas of one resource type of one directory. */
 export interface ResourceSchemas {
   readonly core: Schema;
   readonly extensions: readonly Schema[];
+  /** URNs of the extensions that a resource must have; none where absent. */
+  readonly requiredExtensions?: readonly string[];
 }
+
+/** All schemas of one directory. */
+export type DirectorySchemas = Readonly<Record<ResourceType, ResourceSchemas>>;
 
 export const userSchemas: ResourceSchemas = { core: userSchema, extensions: [enterpriseUserSchema] };
 export const groupSchemas: ResourceSchemas = { core: groupSchema, extensions: [] };
+/** Of a directory that has registered none of its own. */
+export const standardSchemas: DirectorySchemas = { User: userSchemas, Group: groupSchemas };
 
 /** Where an attribute stands in a resource: `resource[extension.id]?[attribute.name][sub.name]`. */
 export interface AttributeRef {
