@@ -11,6 +11,7 @@ import { authenticate } from '../tenant/key.ts';
 import { actorOf, covers, type Principal } from '../tenant/scope.ts';
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
 import { changeRoutes } from './changes.ts';
+import { clientRoutes } from './clients.ts';
 import { directoryRoutes } from './directories.ts';
 import { problemOf } from './failure.ts';
 import { keyRoutes } from './keys.ts';
@@ -29,6 +30,7 @@ import {
 import { readBody, readParams, readQuery } from './request.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
 import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
+import { schemaRoutes } from './schemas.ts';
 import { tenantRoutes } from './tenants.ts';
 
 export type { ApiOptions } from './route.ts';
@@ -38,6 +40,8 @@ export function apiRoutes(options: ApiOptions): Route[] {
   const routes: Route[] = [
     ...tenantRoutes(options),
     ...directoryRoutes(options),
+    ...clientRoutes(options),
+    ...schemaRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
     ...changeRoutes(options),

@@ -28,7 +28,9 @@ import {
 import { stalePlan } from './tenants.ts';
 
 const kind = z.enum(['scim', 'okta', 'entra']);
-const idp = z.enum(['okta', 'entra', 'generic']).meta({ description: 'Whose SCIM client pushes' });
+const idp = z
+  .enum(['okta', 'entra', 'generic'])
+  .meta({ description: 'Whose SCIM client pushes; null: whose its requests look like (idpDetected)' });
 const provider = text(100).meta({
   description:
     'Directories with the same provider count as one identity provider. Default: "primary" for the first, its own id ' +
@@ -42,6 +44,7 @@ const directorySchema = z
     name: z.string(),
     provider: z.string(),
     idp: idp.nullable(),
+    idpDetected: idp.nullable().meta({ description: 'Whose client its requests look like' }),
     paused: z.boolean(),
     pausedAt: time.nullable(),
     pauseReason: z.string().nullable(),
@@ -256,6 +259,7 @@ function shown(directory: DirectoryFacts, baseUrl: string) {
     name: directory.name,
     provider: directory.provider,
     idp: directory.idp,
+    idpDetected: directory.idpDetected,
     paused: directory.pausedAt !== null,
     pausedAt: isoOrNull(directory.pausedAt),
     pauseReason: directory.pauseReason,

@@ -16,6 +16,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   tenant: { noun: 'tenant', schema: text(63).toLowerCase() },
   directory: id('directory'),
   token: id('token'),
+  client: id('client'),
   member: id('member'),
   key: id('key'),
   change: { noun: 'change', schema: changeId },

@@ -36,6 +36,8 @@ export interface Config {
   logLevel: string;
   /** Applied changes older than this are forgotten. */
   changeRetentionDays: number;
+  /** SCIM requests a second that one directory may send to one process; Infinity for no limit. */
+  scimRequestsPerSecond: number;
 }
 
 export type ConfigResult =
@@ -88,6 +90,10 @@ const environment = z.object({
     .string()
     .regex(/^[1-9]\d{0,4}$/, 'must be a number of days from 1 to 99999')
     .default('30'),
+  LOCKSTEP_SCIM_REQUESTS_PER_SECOND: z
+    .string()
+    .regex(/^\d{1,6}$/, 'must be a number of requests a second, or 0 for no limit')
+    .default('0'),
 });
 type Environment = z.infer<typeof environment>;
 
@@ -166,6 +172,7 @@ function assemble(env: Environment): Config {
     demoTenant: (env.LOCKSTEP_DEMO_TENANT ?? (database.mode === 'embedded' ? '1' : '0')) === '1',
     logLevel: env.LOCKSTEP_LOG_LEVEL,
     changeRetentionDays: Number(env.LOCKSTEP_CHANGE_RETENTION_DAYS),
+    scimRequestsPerSecond: Number(env.LOCKSTEP_SCIM_REQUESTS_PER_SECOND) || Number.POSITIVE_INFINITY,
     ...(env.LOCKSTEP_PUBLIC_URL ? { publicUrl: env.LOCKSTEP_PUBLIC_URL.replace(/\/+$/, '') } : {}),
     ...(env.LOCKSTEP_REDIS_URL ? { redisUrl: env.LOCKSTEP_REDIS_URL } : {}),
     ...(env.LOCKSTEP_OPERATOR_KEY ? { operatorKey: env.LOCKSTEP_OPERATOR_KEY } : {}),

@@ -6,8 +6,8 @@
 import { createCipheriv, createDecipheriv, createHash, createHmac, hkdfSync, randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 
-/** `lst`: a directory's SCIM token. `lsk`: a key of /v1. */
-export type CredentialKind = 'lst' | 'lsk';
+/** `lst`: a directory's SCIM token. `lsc`: the secret of a directory's OAuth client. `lsk`: a key of /v1. */
+export type CredentialKind = 'lst' | 'lsc' | 'lsk';
 
 export interface Issued {
   id: string;
@@ -33,7 +33,7 @@ export interface Credentials {
   open(box: Buffer, context: string): string;
 }
 
-const FORM = /^(lst|lsk)_([0-9a-f]{32})_([A-Za-z0-9_-]{43})$/;
+const FORM = /^(lst|lsc|lsk)_([0-9a-f]{32})_([A-Za-z0-9_-]{43})$/;
 
 /** @param encryptionKey 32 bytes (LOCKSTEP_ENCRYPTION_KEY) */
 export function openCredentials(encryptionKey: Buffer): Credentials {

@@ -66,6 +66,21 @@ export const Directory = defineEntity({
   },
 });
 
+export const DirectoryClient = defineEntity({
+  name: 'DirectoryClient',
+  tableName: 'directory_client',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    digest: digest(),
+    expiresAt: p.datetime().nullable(),
+    revokedAt: p.datetime().nullable(),
+    lastUsedAt: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
 export const DirectoryToken = defineEntity({
   name: 'DirectoryToken',
   tableName: 'directory_token',
@@ -73,6 +88,7 @@ export const DirectoryToken = defineEntity({
     id: p.uuid().primary(),
     tenantId: p.uuid(),
     directoryId: p.uuid(),
+    clientId: p.uuid().nullable(),
     digest: digest(),
     expiresAt: p.datetime().nullable(),
     revokedAt: p.datetime().nullable(),
@@ -323,6 +339,7 @@ export const entities = [
   Lane,
   Domain,
   Directory,
+  DirectoryClient,
   DirectoryToken,
   ApiKey,
   MirrorUser,

@@ -7,7 +7,8 @@
 do $$
 declare t text;
 begin
-  foreach t in array array['lane', 'domain', 'directory', 'directory_token', 'api_key', 'mirror_user', 'mirror_email', 'mirror_former_key',
+  foreach t in array array['lane', 'domain', 'directory', 'directory_client', 'directory_token',
+      'api_key', 'mirror_user', 'mirror_email', 'mirror_former_key',
       'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'role_grant', 'mismatch',
       'audit_entry', 'event'] loop
     execute format('alter table %I enable row level security', t);
@@ -35,6 +36,9 @@ create policy system_work on tenant to {{system}} using (true) with check (true)
 
 drop policy if exists presented_credential on directory_token;
 create policy presented_credential on directory_token for select
+  using (id = nullif(current_setting('lockstep.credential', true), '')::uuid);
+drop policy if exists presented_credential on directory_client;
+create policy presented_credential on directory_client for select
   using (id = nullif(current_setting('lockstep.credential', true), '')::uuid);
 drop policy if exists presented_credential on api_key;
 create policy presented_credential on api_key for select

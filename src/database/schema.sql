@@ -50,8 +50,8 @@ create table directory (
 );
 create index directory_of_tenant on directory (tenant_id, created_at, id);
 
--- A bearer token of a directory: only its keyed digest is kept.
-create table directory_token (
+-- An OAuth 2.0 client of a directory (client credentials grant): its secret buys short-lived tokens.
+create table directory_client (
   id uuid primary key,
   tenant_id uuid not null references tenant (id) on delete cascade,
   directory_id uuid not null references directory (id) on delete cascade,
@@ -61,7 +61,22 @@ create table directory_token (
   last_used_at timestamptz,
   created_at timestamptz not null default now()
 );
+create index directory_client_of_directory on directory_client (directory_id);
+
+-- A bearer token of a directory: only its keyed digest is kept. One that a client bought ends with the client.
+create table directory_token (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid not null references directory (id) on delete cascade,
+  client_id uuid references directory_client (id) on delete cascade,
+  digest bit(256) not null,
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  last_used_at timestamptz,
+  created_at timestamptz not null default now()
+);
 create index directory_token_of_directory on directory_token (directory_id);
+create index directory_token_of_client on directory_token (client_id, expires_at) where client_id is not null;
 
 -- A key of /v1; without a tenant it is an operator's.
 create table api_key (

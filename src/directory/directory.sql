@@ -51,6 +51,32 @@ begin
   from (select 1) one left join directory d on d.id = p_directory and entered in ('ok', 'paused');
 end $$;
 
+-- The client credentials grant: a client's secret for a token of its directory that lives p_seconds at most. The client
+-- is locked, so that revoking it either ends this token too or is seen here. Answers 'ok', 'unknown', 'revoked' or
+-- 'expired', and for how many seconds the token is good.
+create or replace function directory_exchange(p_directory uuid, p_client uuid, p_digest bit(256), p_token uuid,
+  p_token_digest bit(256), p_seconds integer)
+returns table (outcome text, seconds integer) language plpgsql as $$
+declare
+  c directory_client;
+  until timestamptz;
+begin
+  perform set_config('lockstep.credential', p_client::text, true);
+  select * into c from directory_client where id = p_client and directory_id = p_directory;
+  if not found or bit_count(c.digest # p_digest) <> 0 then return query select 'unknown', 0; return; end if;
+  perform set_config('lockstep.tenant', c.tenant_id::text, true);
+  select * into c from directory_client where id = p_client for no key update;
+  if not found then return query select 'unknown', 0; return; end if;
+  if c.revoked_at is not null then return query select 'revoked', 0; return; end if;
+  if c.expires_at <= now() then return query select 'expired', 0; return; end if;
+  until := least(now() + p_seconds * interval '1 second', c.expires_at);
+  delete from directory_token where client_id = p_client and expires_at < now() - interval '1 day';
+  insert into directory_token (id, tenant_id, directory_id, client_id, digest, expires_at)
+  values (p_token, c.tenant_id, p_directory, p_client, p_token_digest, until);
+  update directory_client set last_used_at = now() where id = p_client;
+  return query select 'ok', floor(extract(epoch from until - now()))::integer;
+end $$;
+
 -- Remembers whose client pushes, as a request of its own has shown.
 create or replace function directory_recognise(p_directory uuid, p_token uuid, p_digest bit(256), p_idp text)
 returns void language plpgsql as $$

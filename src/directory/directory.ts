@@ -103,7 +103,21 @@ export type Found = { outcome: 'ok'; total: number; rows: Stored[] } | { outcome
  */
 export type OnCommitted = (directoryId: string, receivedAt: Date, committedAt: Date) => void;
 
+/** What a client credentials request shows, and the token that it is to get. */
+export interface Exchange {
+  directoryId: string;
+  clientId: string;
+  digest: Buffer;
+  token: { id: string; digest: Buffer };
+  /** How long the token lives at most. */
+  seconds: number;
+}
+
+export type Exchanged = { outcome: 'ok'; seconds: number } | { outcome: 'unknown' | 'revoked' | 'expired' };
+
 export interface DirectoryStore {
+  /** Gives a token to a client of the directory (RFC 6749 §4.4). */
+  exchange(request: Exchange): Promise<Exchanged>;
   /** Lets the caller in and answers with the directory's settings. */
   settings(proof: Proof): Promise<SettingsRead>;
   /** Remembers whose client pushes; the settings get a new version where that is news. */
@@ -233,6 +247,17 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
   );
 
   return {
+    async exchange({ directoryId, clientId, digest, token, seconds }) {
+      const { rows } = await pool.query<{ outcome: string; seconds: number }>({
+        name: 'directory_exchange',
+        text: 'select * from directory_exchange($1, $2, $3::text::bit(256), $4, $5::text::bit(256), $6)',
+        values: [directoryId, clientId, bits(digest), token.id, bits(token.digest), seconds],
+      });
+      const [row] = rows;
+      if (row?.outcome === 'ok') return { outcome: 'ok', seconds: row.seconds };
+      return { outcome: (row?.outcome ?? 'unknown') as 'unknown' | 'revoked' | 'expired' };
+    },
+
     async settings(proof) {
       const { rows } = await pool.query<SettingsRow>({
         name: 'directory_settings',

@@ -163,6 +163,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           store,
           credentials,
           ...face,
+          limits: { requestsPerSecond: config.scimRequestsPerSecond },
           observe: metrics.scim,
           log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
         }),

@@ -15,16 +15,60 @@ export interface BodyLimits {
   bodyBytes: number;
   /** Levels of arrays and objects within each other. */
   bodyDepth: number;
+  /** A body that takes longer to come is 408. */
+  bodySeconds: number;
+  /** Bytes of all bodies that are being read; beyond them a request is told to come again. */
+  heldBytes: number;
 }
 
 export type JsonObject = Record<string, unknown>;
 
-/** Rejects when the client goes away before the body is complete. */
-export async function readBody(req: IncomingMessage, limits: BodyLimits): Promise<Result<JsonObject>> {
+export interface BodyReader {
+  /** Rejects when the client goes away before the body is complete. */
+  read(req: IncomingMessage): Promise<Result<JsonObject>>;
+}
+
+/** Reads bodies for one server, which together hold no more than {@link BodyLimits.heldBytes}. */
+export function openBodies(limits: BodyLimits): BodyReader {
+  let held = 0;
+  return {
+    async read(req) {
+      // What is not said is taken to be the most that is read.
+      const said = Number(req.headers['content-length'] ?? limits.bodyBytes);
+      const bytes = Math.min(Number.isFinite(said) ? said : 0, limits.bodyBytes);
+      if (held + bytes > limits.heldBytes) return crowded;
+      held += bytes;
+      try {
+        return await readBody(req, limits);
+      } finally {
+        held -= bytes;
+      }
+    },
+  };
+}
+
+const crowded: Refusal = {
+  ok: false,
+  error: {
+    status: 503,
+    detail:
+      'The service is reading as many large requests as it can hold, so this one was not read. Send it again.',
+    headers: { 'Retry-After': '1' },
+  },
+};
+
+async function readBody(req: IncomingMessage, limits: BodyLimits): Promise<Result<JsonObject>> {
   const refusal = mediaRefusal(req.headers['content-type'], req.headers['content-encoding']);
-  const bytes = await collect(req, limits.bodyBytes);
+  const bytes = await collect(req, limits);
   if (refusal) return failed(415, undefined, refusal);
-  if (bytes === undefined) {
+  if (bytes === 'slow') {
+    return failed(
+      408,
+      undefined,
+      `The request body was not complete after ${limits.bodySeconds} seconds, so nothing was written. Send it again.`,
+    );
+  }
+  if (bytes === 'long') {
     return failed(
       413,
       undefined,
@@ -52,28 +96,44 @@ function mediaRefusal(type: string | undefined, encoding: string | undefined): s
 }
 
 /**
- * The body's bytes, or undefined when it is too long. Up to eight times the limit is read and dropped, so that the
- * client gets to read the answer; from there on the connection is closed with the answer.
+ * The body's bytes, unless it is too long or takes too long. Up to eight times the limit is read and dropped, so that
+ * the client gets to read the answer; from there on the connection is closed with the answer.
  */
-function collect(req: IncomingMessage, limit: number): Promise<Buffer | undefined> {
+export function collect(
+  req: IncomingMessage,
+  { bodyBytes, bodySeconds }: Pick<BodyLimits, 'bodyBytes' | 'bodySeconds'>,
+): Promise<Buffer | 'long' | 'slow'> {
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let size = 0;
+    const patience = setTimeout(() => {
+      chunks.length = 0;
+      end('slow');
+    }, bodySeconds * 1000);
+    const end = (outcome: Buffer | 'long' | 'slow') => {
+      clearTimeout(patience);
+      resolve(outcome);
+    };
     req.on('data', (chunk: Buffer) => {
       size += chunk.length;
-      if (size <= limit) chunks.push(chunk);
+      if (size <= bodyBytes) chunks.push(chunk);
       else {
         chunks.length = 0;
-        if (size > 8 * limit) resolve(undefined);
+        if (size > 8 * bodyBytes) end('long');
       }
     });
     req.on('end', () => {
-      if (size > limit) resolve(undefined);
-      else resolve(chunks.length === 1 ? chunks[0] : Buffer.concat(chunks));
+      const [first] = chunks;
+      if (size > bodyBytes) end('long');
+      else end(chunks.length === 1 && first ? first : Buffer.concat(chunks));
     });
-    req.on('error', () => reject(new ClientGone()));
+    const gone = () => {
+      clearTimeout(patience);
+      reject(new ClientGone());
+    };
+    req.on('error', gone);
     req.on('close', () => {
-      if (!req.complete) reject(new ClientGone());
+      if (!req.complete) gone();
     });
   });
 }

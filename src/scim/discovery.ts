@@ -41,6 +41,13 @@ export function openDiscovery(
               specUri: 'https://www.rfc-editor.org/info/rfc6750',
               primary: true,
             },
+            {
+              type: 'oauth2',
+              name: 'OAuth 2.0 client credentials',
+              description: `Short-lived bearer tokens from ${request.base}/oauth/token (RFC 6749 §4.4).`,
+              specUri: 'https://www.rfc-editor.org/info/rfc6749',
+              primary: false,
+            },
           ],
           meta: { resourceType: 'ServiceProviderConfig', location: `${request.base}/ServiceProviderConfig` },
         }),

@@ -10,22 +10,21 @@ import { v7 as uuidv7 } from 'uuid';
 import type { Credentials } from '../credential/credential.ts';
 import type { DirectoryStore, Proof } from '../directory/directory.ts';
 import { baseUrl } from '../http/base-url.ts';
-import { ClientGone, type JsonObject, quote, readBody } from './body.ts';
+import { sourceOf } from '../http/source.ts';
+import { type AdmissionLimits, type Ended, openAdmission } from './admission.ts';
+import { type BodyLimits, ClientGone, type JsonObject, openBodies, quote } from './body.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
 import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
 import { openGroups } from './groups.ts';
 import { openLists } from './list.ts';
+import { openTokenEndpoint } from './oauth.ts';
 import { type Answer, type Handler, isUuid, queryOf, readProof, type ScimRequest } from './request.ts';
 import type { ResourceType } from './schema/schema.ts';
 import { openSettings, type Settings } from './settings.ts';
 import { openUsers } from './users.ts';
 
-export interface ScimLimits {
-  /** Bytes of a request body; default 2 MiB. */
-  bodyBytes: number;
-  /** Levels of arrays and objects in a body; default 32. */
-  bodyDepth: number;
+export interface ScimLimits extends BodyLimits, AdmissionLimits {
   /** Resources a page has when the client names no count; default 100. */
   pageDefault: number;
   /** Resources a page has at most, advertised as filter.maxResults; default 200. */
@@ -35,6 +34,11 @@ export interface ScimLimits {
 export const defaultLimits: ScimLimits = {
   bodyBytes: 2 * 1024 * 1024,
   bodyDepth: 32,
+  bodySeconds: 20,
+  heldBytes: 128 * 1024 * 1024,
+  inFlight: 256,
+  requestsPerSecond: Number.POSITIVE_INFINITY,
+  failuresPerMinute: 100,
   pageDefault: 100,
   pageMax: 200,
 };
@@ -91,6 +95,15 @@ export function scimRouter(options: ScimOptions): express.Router {
   const lists = openLists(store, limits);
   const discovery = openDiscovery(limits);
   const settingsOf = openSettings(store);
+  const admission = openAdmission(limits);
+  const bodies = openBodies(limits);
+  const grantToken = openTokenEndpoint({
+    store,
+    credentials,
+    admission,
+    trustProxy: options.trustProxy,
+    log: (entry) => log({ method: 'POST', path: '/oauth/token', ...entry }),
+  });
   const router = express.Router({ mergeParams: true });
 
   /** Answers with what `handler` says, whatever happens in it. */
@@ -104,8 +117,7 @@ export function scimRouter(options: ScimOptions): express.Router {
       let answer: Answer;
       let scimType = '';
       try {
-        const proof = readProof(credentials, directoryId, req.headers.authorization);
-        const result = proof.ok ? await respond(handler, proof.value, req, requestId, receivedAt) : proof;
+        const result = await attempt(handler, req, directoryId, requestId, receivedAt);
         if (result.ok) {
           answer = result.value;
         } else {
@@ -137,6 +149,33 @@ export function scimRouter(options: ScimOptions): express.Router {
     };
   }
 
+  /** Answers a request whose source and token may try. */
+  async function attempt(
+    handler: Handler,
+    req: express.Request,
+    directoryId: string,
+    requestId: string,
+    receivedAt: Date,
+  ): Promise<Result<Answer>> {
+    const proof = readProof(credentials, directoryId, req.headers.authorization);
+    const source = sourceOf(req, options.trustProxy);
+    const token = proof.ok ? `${proof.value.tokenId}/${proof.value.digest.toString('base64')}` : '';
+    const admitted = admission.admit({ source, directoryId: directoryId.toLowerCase(), token });
+    if (!admitted.ok) return admitted;
+    let ended: Ended = 'other';
+    try {
+      const result = proof.ok ? await respond(handler, proof.value, req, requestId, receivedAt) : proof;
+      if (result.ok) ended = 'entered';
+      else if (result.error.unauthenticated) {
+        // A request that shows no token at all guesses nothing.
+        if (req.headers.authorization !== undefined) ended = 'failed';
+      } else if (result.error.entered) ended = 'entered';
+      return result;
+    } finally {
+      admitted.value(ended);
+    }
+  }
+
   async function respond(
     handler: Handler,
     proof: Proof,
@@ -159,28 +198,32 @@ export function scimRouter(options: ScimOptions): express.Router {
     };
     const body = await bodyOf(request, req);
     const { id = '' } = req.params as { id?: string };
-    const result = body.ok ? await handler(request, id, body.value) : body;
-    if (body.ok && result.ok) learn(request, body.value);
-    if (result.ok || result.error.entered) return result;
-    return (await enter(request)) ?? result;
+    if (!body.ok) return steady(async () => body)(request, id, NOBODY);
+    const result = await steady(handler)(request, id, body.value);
+    if (result.ok) learn(request, body.value);
+    return result;
   }
 
   async function bodyOf(request: ScimRequest, req: express.Request): Promise<Result<JsonObject>> {
     if (!WITH_BODY.has(req.method)) return { ok: true, value: NOBODY };
     if (!(Number(req.headers['content-length']) <= BODY_OF_ANYBODY)) {
       const refusal = await enter(request);
-      if (refusal) return refusal;
+      if (refusal && !refusal.error.moved) return refusal;
     }
-    return readBody(req, limits);
+    return bodies.read(req);
   }
 
-  /** A request that is read by settings which have moved is read again by the new ones; it had written nothing. */
+  /**
+   * A refusal is shown to who may enter, and by settings that still hold; a request that was read by others is read
+   * again by the new ones: it had written nothing.
+   */
   const steady =
     (handler: Handler): Handler =>
     async (request, id, body) => {
       let asked = request;
       for (let reading = 1; ; reading += 1) {
-        const result = await handler(asked, id, body);
+        let result = await handler(asked, id, body);
+        if (!result.ok && !result.error.entered) result = (await enter(asked)) ?? result;
         if (result.ok || !result.error.moved || reading === READINGS) return result;
         settingsOf.forget(asked.caller.directoryId);
         const settings = await settingsOf.of(asked.caller);
@@ -204,21 +247,18 @@ export function scimRouter(options: ScimOptions): express.Router {
     store.recognise(caller, idp).catch(() => {});
   }
 
-  /** The refusal of a caller who may not enter: with it, nothing else is said. */
+  /** The refusal of a caller who may not enter, or of settings that have moved: with it, nothing else is said. */
   async function enter({ caller }: ScimRequest): Promise<Refusal | undefined> {
     const read = await store.settings(caller);
-    return read.outcome === 'ok' ? undefined : refused(read.outcome, 'The request', read);
+    if (read.outcome !== 'ok') return refused(read.outcome, 'The request', read);
+    return read.settings.version === caller.settings ? undefined : refused('moved', 'The request');
   }
 
   /** A handler that needs no store of its own but whose caller must be let in all the same. */
   const entered =
     (handler: (request: ScimRequest, id: string) => Result<Answer>): Handler =>
-    async (request, id) => {
-      const read = await store.settings(request.caller);
-      if (read.outcome !== 'ok') return refused(read.outcome, 'The request', read);
-      if (read.settings.version !== request.settings.version) return refused('moved', 'The request');
-      return handler(request, id);
-    };
+    async (request, id) =>
+      (await enter(request)) ?? handler(request, id);
 
   /** A handler of one resource: an id that is no uuid names none of ours. */
   const one =
@@ -235,11 +275,11 @@ export function scimRouter(options: ScimOptions): express.Router {
   type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   function route(path: string, resource: string, handlers: Partial<Record<Method, Handler>>): void {
     const on = router.route(path);
-    if (handlers.GET) on.get(endpoint(resource, steady(handlers.GET)));
-    if (handlers.POST) on.post(endpoint(resource, steady(handlers.POST)));
-    if (handlers.PUT) on.put(endpoint(resource, steady(handlers.PUT)));
-    if (handlers.PATCH) on.patch(endpoint(resource, steady(handlers.PATCH)));
-    if (handlers.DELETE) on.delete(endpoint(resource, steady(handlers.DELETE)));
+    if (handlers.GET) on.get(endpoint(resource, handlers.GET));
+    if (handlers.POST) on.post(endpoint(resource, handlers.POST));
+    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT));
+    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH));
+    if (handlers.DELETE) on.delete(endpoint(resource, handlers.DELETE));
     const allow = [...Object.keys(handlers), ...(handlers.GET ? ['HEAD'] : []), 'OPTIONS'].join(', ');
     // The same for every directory, so that it needs no token.
     on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, uuidv7()));
@@ -287,6 +327,14 @@ export function scimRouter(options: ScimOptions): express.Router {
       undefined,
       'This operation is not offered. Address users by /Users/{id} and groups by /Groups/{id}, one a request.',
     );
+  router.post('/oauth/token', async (req, res) => {
+    const requestId = uuidv7();
+    const { directory = '' } = req.params as { directory?: string };
+    const { status, body, headers } = await grantToken(req, directory, requestId);
+    // RFC 6749 §5.1
+    res.set({ 'X-Request-Id': requestId, 'Cache-Control': 'no-store', Pragma: 'no-cache', ...headers });
+    res.status(status).json(body);
+  });
   route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere });
   route('/Bulk', 'Bulk', { POST: notHere });
   router.use(
@@ -329,8 +377,9 @@ function send(res: express.Response, answer: Answer, requestId: string): void {
   } else {
     headers['Content-Type'] = 'application/scim+json; charset=utf-8';
     headers['Content-Length'] = Buffer.byteLength(answer.text);
-    // The rest of a body that was refused halfway would be read as the next request.
-    if (answer.status === 413) headers.Connection = 'close';
+    // The rest of a large body that was not read would be read through to its end before the next request.
+    const { complete, headers: sent } = res.req;
+    if (!complete && !(Number(sent['content-length']) <= BODY_OF_ANYBODY)) headers.Connection = 'close';
   }
   res.writeHead(answer.status, headers);
   res.end(answer.text);

@@ -19,6 +19,8 @@ export interface DirectoryFacts {
   provider: string;
   /** Whose SCIM client pushes, where the operator said so. */
   idp: Idp | null;
+  /** The same, as the client's requests have shown. */
+  idpDetected: Idp | null;
   /** Since when the directory takes nothing in; null while it does. */
   pausedAt: Date | null;
   pauseReason: string | null;
@@ -60,6 +62,7 @@ export async function createDirectory(
       name: input.name,
       provider: input.provider ?? (first ? 'primary' : id),
       idp: input.idp ?? null,
+      idpDetected: null,
       pausedAt: null,
       pauseReason: null,
       createdAt: new Date(),
@@ -123,7 +126,10 @@ export async function updateDirectory(
         [id],
       );
     }
-    if (patch.idp !== undefined) row.idp = patch.idp;
+    if (patch.idp !== undefined && patch.idp !== (row.idp ?? null)) {
+      row.idp = patch.idp;
+      row.settingsVersion += 1;
+    }
     if (patch.paused === true) {
       row.pausedAt ??= new Date();
       row.pauseReason = patch.reason ?? row.pauseReason ?? null;
@@ -148,6 +154,7 @@ function facts(row: {
   name: string;
   provider: string;
   idp?: Idp | null | undefined;
+  idpDetected?: Idp | null | undefined;
   pausedAt?: Date | null | undefined;
   pauseReason?: string | null | undefined;
   createdAt: Date;
@@ -158,6 +165,7 @@ function facts(row: {
     name: row.name,
     provider: row.provider,
     idp: row.idp ?? null,
+    idpDetected: row.idpDetected ?? null,
     pausedAt: row.pausedAt ?? null,
     pauseReason: row.pauseReason ?? null,
     createdAt: row.createdAt,

@@ -126,7 +126,9 @@ async function directoryPlan(client: pg.PoolClient, id: string): Promise<Removal
        (select count(*) from mirror_group where directory_id = $1) as groups,
        (select count(distinct l.member_id) from mirror_user u
         join link l on l.tenant_id = u.tenant_id and l.user_id = u.id where u.directory_id = $1) as members,
-       (select count(*) from directory_token where directory_id = $1 and revoked_at is null) as tokens,
+       (select count(*) from directory_token
+        where directory_id = $1 and revoked_at is null and client_id is null) as tokens,
+       (select count(*) from directory_client where directory_id = $1 and revoked_at is null) as clients,
        (select count(*) from role_mapping where directory_id = $1) as "roleMappings"
      from directory where id = $1`,
     [id],

@@ -40,7 +40,7 @@ export async function issueToken(
   return { id: issued.id, token: issued.token, expiresAt };
 }
 
-/** In the order of their ids, revoked ones included. @param after id of the last one seen */
+/** Those that people issued, in the order of their ids, revoked ones included. @param after id of the last one seen */
 export async function listTokens(
   db: Database,
   at: { tenantId: string; directoryId: string },
@@ -49,7 +49,10 @@ export async function listTokens(
 ): Promise<TokenFacts[]> {
   const rows = await db
     .entities(at.tenantId)
-    .find(DirectoryToken, after ? { ...at, id: { $gt: after } } : at, { orderBy: { id: 'asc' }, limit });
+    .find(DirectoryToken, after ? { ...at, clientId: null, id: { $gt: after } } : { ...at, clientId: null }, {
+      orderBy: { id: 'asc' },
+      limit,
+    });
   return rows.map((r) => ({
     id: r.id,
     expiresAt: r.expiresAt ?? null,

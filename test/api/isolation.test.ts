@@ -42,11 +42,17 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   const member = (await lane.one('ada@example.com'))?.id ?? '';
   const path = `/tenants/${lane.tenantId}/members/${member}`;
   expect((await api.operator('PUT', `${path}/roles/support`)).status).toBe(204);
+  const client = await api.operator(
+    'POST',
+    `/tenants/${lane.tenantId}/directories/${lane.directory.id}/clients`,
+    {},
+  );
   const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
   return {
     tenant: lane.tenantId,
     directory: lane.directory.id,
     token: lane.directory.caller.tokenId,
+    client: client.body.clientId as string,
     member,
     role: 'support',
     change: change.rows[0]?.id ?? '',
@@ -58,6 +64,7 @@ const nobody: Record<string, string> = {
   tenant: randomUUID(),
   directory: randomUUID(),
   token: randomUUID(),
+  client: randomUUID(),
   member: randomUUID(),
   role: 'support',
   change: '9000000000000000000',
@@ -69,6 +76,8 @@ const bodies: Record<string, unknown> = {
   createDirectory: { kind: 'scim', name: 'X' },
   changeDirectory: { name: 'X' },
   issueToken: {},
+  issueClient: {},
+  replaceDirectorySchemas: { extensions: [] },
   replaceRoleMappings: [{ group: 'x', role: 'y' }],
   issueKey: { scopes: ['members:read'] },
 };
@@ -86,7 +95,9 @@ const everything = async () => ({
     await api.db.system.query<Record<string, string>>(
       `select (select count(*) from role_grant) as grants, (select count(*) from change where state = 'parked') as parked,
          (select count(*) from api_key where revoked_at is not null) as revoked_keys,
-         (select count(*) from directory_token where revoked_at is not null) as revoked_tokens`,
+         (select count(*) from directory_token where revoked_at is not null) as revoked_tokens,
+         (select count(*) from directory_client where revoked_at is not null) as revoked_clients,
+         (select sum(settings_version) from directory) as settings`,
     )
   ).rows[0],
 });

@@ -28,7 +28,14 @@ test('deleting a directory is planned first, and then its people are leavers', a
   await lane.settle();
   const plan = await api.operator('DELETE', path);
   expect(plan.status).toBe(200);
-  expect(plan.body.counts).toEqual({ users: 2, groups: 1, members: 2, tokens: 1, roleMappings: 1 });
+  expect(plan.body.counts).toEqual({
+    users: 2,
+    groups: 1,
+    members: 2,
+    tokens: 1,
+    clients: 0,
+    roleMappings: 1,
+  });
   expect((await lane.one('ada@example.com'))?.status).toBe('active');
 
   const done = await api.operator('DELETE', `${path}?hash=${plan.body.hash}`);

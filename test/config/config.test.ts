@@ -21,6 +21,7 @@ test('with nothing set the defaults of the contract hold', () => {
       demoTenant: true,
       logLevel: 'info',
       changeRetentionDays: 30,
+      scimRequestsPerSecond: Number.POSITIVE_INFINITY,
     },
   });
 });

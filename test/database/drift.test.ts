@@ -42,6 +42,11 @@ async function populate(): Promise<string> {
       key,
     );
     await client.query(
+      `insert into directory_client (id, tenant_id, directory_id, digest)
+       values (gen_random_uuid(), $1, $3, $2::text::bit(256))`,
+      [...key, lane.directory.id],
+    );
+    await client.query(
       `insert into mirror_email (tenant_id, directory_id, user_id, email_key) values ($1, $2, $3, 'a@b.c') on conflict do nothing`,
       [lane.tenantId, lane.directory.id, ada],
     );

@@ -25,7 +25,8 @@ let theirUser: string;
 let theirGroup: string;
 
 beforeAll(async () => {
-  scim = await startScim();
+  // Each refusal here is one more failed attempt of one source.
+  scim = await startScim({ limits: { failuresPerMinute: 1_000_000 } });
   ourTenant = await createTestTenant(scim.database.db);
   ours = await scim.directory(ourTenant);
   sibling = scim.client(await createTestDirectory(scim.database.db, ourTenant, 'second'));

@@ -104,6 +104,33 @@ export function directorySchemas(settings: SchemaSettings): DirectorySchemas {
   return { User: demanding('User'), Group: demanding('Group') };
 }
 
+/** A place of stored values; `attribute` null for a whole extension. */
+export interface Retired {
+  resourceType: ResourceType;
+  extension: string;
+  attribute: string | null;
+}
+
+/** What stored values may stand under by `before` and not, or as another type, by `after`. */
+export function retiredBetween(before: SchemaSettings, after: SchemaSettings): Retired[] {
+  return before.extensions.flatMap(({ resourceType, id, attributes }): Retired[] => {
+    const kept = after.extensions.find((e) => e.resourceType === resourceType && e.id === id);
+    if (!kept) return [{ resourceType, extension: id, attribute: null }];
+    return attributes
+      .filter((a) => {
+        const now = kept.attributes.find((k) => k.name === a.name);
+        return now === undefined || shapeOf(now) !== shapeOf(a);
+      })
+      .map((a) => ({ resourceType, extension: id, attribute: a.name }));
+  });
+}
+
+/** What a stored value looks like, for as far as the definition says. */
+function shapeOf({ type, multiValued, subAttributes }: AttributeDefinition): string {
+  const parts = (subAttributes ?? []).map((sub) => `${sub.name}:${shapeOf(sub)}`).sort();
+  return JSON.stringify([type, multiValued ?? false, parts]);
+}
+
 function withExtensions(extensions: readonly ExtensionDefinition[]): DirectorySchemas {
   const of = (type: ResourceType, standard: ResourceSchemas): ResourceSchemas => {
     const own = extensions.filter((e) => e.resourceType === type);
