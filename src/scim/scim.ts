@@ -12,7 +12,16 @@ import type { DirectoryStore } from '../directory/directory.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { ClientGone, type JsonObject, quote, readBody } from './body.ts';
 import { openDiscovery } from './discovery.ts';
-import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
+import {
+  done,
+  errorText,
+  failed,
+  type Refusal,
+  type Result,
+  refused,
+  type ScimError,
+  thrown,
+} from './errors.ts';
 import { openGroups } from './groups.ts';
 import { openLists } from './list.ts';
 import type { ResourceType } from './represent.ts';
@@ -85,8 +94,11 @@ export function scimRouter(options: ScimOptions): express.Router {
   const discovery = openDiscovery(limits);
   const router = express.Router({ mergeParams: true });
 
-  /** Answers with what `handler` says, whatever happens in it. */
-  function endpoint(resource: string, handler: Handler): express.RequestHandler {
+  /**
+   * Answers with what `handler` says, whatever happens in it. Where it `takesBody`, a body that cannot be read is
+   * refused before it is asked; where not, the address is wrong whatever the body is, or that there is none.
+   */
+  function endpoint(resource: string, handler: Handler, takesBody = true): express.RequestHandler {
     return async (req, res) => {
       const receivedAt = new Date();
       const started = performance.now();
@@ -108,7 +120,8 @@ export function scimRouter(options: ScimOptions): express.Router {
             ifMatch: req.get('if-match'),
             ifNoneMatch: req.get('if-none-match'),
           };
-          result = await handle(handler, request, path.id ?? '', req);
+          const body = takesBody ? await bodyOf(req) : done(NOBODY);
+          result = body.ok ? await handler(request, path.id ?? '', body.value) : body;
           if (!result.ok && !result.error.entered) result = (await enter(request)) ?? result;
         } else {
           result = caller;
@@ -144,15 +157,8 @@ export function scimRouter(options: ScimOptions): express.Router {
     };
   }
 
-  async function handle(
-    handler: Handler,
-    request: ScimRequest,
-    id: string,
-    req: express.Request,
-  ): Promise<Result<Answer>> {
-    if (!WITH_BODY.has(req.method)) return handler(request, id, NOBODY);
-    const body = await readBody(req, limits);
-    return body.ok ? handler(request, id, body.value) : body;
+  async function bodyOf(req: express.Request): Promise<Result<JsonObject>> {
+    return WITH_BODY.has(req.method) ? readBody(req, limits) : done(NOBODY);
   }
 
   /** The refusal of a caller who may not enter: with it, nothing else is said. */
@@ -182,26 +188,30 @@ export function scimRouter(options: ScimOptions): express.Router {
     };
 
   type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  function route(path: string, resource: string, handlers: Partial<Record<Method, Handler>>): void {
+  function route(
+    path: string,
+    resource: string,
+    handlers: Partial<Record<Method, Handler>>,
+    takesBody = true,
+  ): void {
     const on = router.route(path);
     if (handlers.GET) on.get(endpoint(resource, handlers.GET));
-    if (handlers.POST) on.post(endpoint(resource, handlers.POST));
-    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT));
-    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH));
+    if (handlers.POST) on.post(endpoint(resource, handlers.POST, takesBody));
+    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT, takesBody));
+    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH, takesBody));
     if (handlers.DELETE) on.delete(endpoint(resource, handlers.DELETE));
     const allow = [...Object.keys(handlers), ...(handlers.GET ? ['HEAD'] : []), 'OPTIONS'].join(', ');
     // The same for every directory, so that it needs no token.
     on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, uuidv7()));
-    on.all(
-      endpoint(resource, async () => ({
-        ok: false,
-        error: {
-          status: 405,
-          detail: `This address does not take the method of the request. It takes ${allow}.`,
-          headers: { Allow: allow },
-        },
-      })),
-    );
+    const refusal: Refusal = {
+      ok: false,
+      error: {
+        status: 405,
+        detail: `This address does not take the method of the request. It takes ${allow}.`,
+        headers: { Allow: allow },
+      },
+    };
+    on.all(endpoint(resource, async () => refusal, false));
   }
 
   const search =
@@ -236,17 +246,15 @@ export function scimRouter(options: ScimOptions): express.Router {
       undefined,
       'This operation is not offered. Address users by /Users/{id} and groups by /Groups/{id}, one a request.',
     );
-  route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere });
-  route('/Bulk', 'Bulk', { POST: notHere });
-  router.use(
-    endpoint('unknown', async (_request) =>
-      failed(
-        404,
-        undefined,
-        'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
-      ),
-    ),
-  );
+  const nowhere: Handler = async () =>
+    failed(
+      404,
+      undefined,
+      'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
+    );
+  route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere }, false);
+  route('/Bulk', 'Bulk', { POST: notHere }, false);
+  router.use(endpoint('unknown', nowhere, false));
   router.use(malformedUrl);
   return router;
 }
