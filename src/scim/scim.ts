@@ -93,6 +93,7 @@ export function scimRouter(options: ScimOptions): express.Router {
   const lists = openLists(store, limits);
   const discovery = openDiscovery(limits);
   const router = express.Router({ mergeParams: true });
+  router.use(singleSlashes);
 
   /**
    * Answers with what `handler` says, whatever happens in it. Where it `takesBody`, a body that cannot be read is
@@ -258,6 +259,13 @@ export function scimRouter(options: ScimOptions): express.Router {
   router.use(malformedUrl);
   return router;
 }
+
+/** A base URL pasted with a slash at its end makes `//Users` of every address. */
+const singleSlashes: express.RequestHandler = (req, _res, next) => {
+  const [path = ''] = req.url.split('?', 1);
+  if (path.includes('//')) req.url = path.replaceAll(/\/{2,}/g, '/') + req.url.slice(path.length);
+  next();
+};
 
 /** A path that cannot be decoded never reaches a handler. */
 const malformedUrl: express.ErrorRequestHandler = (error, _req, res, next) => {

@@ -94,3 +94,95 @@ describe('methods', () => {
     }
   });
 });
+
+describe('forms of an address', () => {
+  test('slashes too many are one, as a base URL with a slash at its end makes them', async () => {
+    for (const path of ['//Users', '///Users', `/Users//${user}`, `//Users/${user}/`, '//Users/.search']) {
+      const isSearch = path.endsWith('.search');
+      const reply = await client.send(isSearch ? 'POST' : 'GET', path, isSearch ? {} : undefined);
+      expect(reply.status, path).toBe(200);
+      expect(reply.text).toContain(`"location":"${client.base}/Users/${user}"`);
+    }
+    const found = await client.get('//Users?filter=externalId%20eq%20%22http://a//b%22');
+    expect(found.body).toMatchObject({ totalResults: 0 });
+    const made = await client.post('//Users', person('slash@example.com', { externalId: 'http://a//b' }));
+    expect(made.headers.get('location')).toBe(`${client.base}/Users/${made.body.id}`);
+    expect(await client.find('Users', 'externalId eq "http://a//b"')).toHaveLength(1);
+  });
+
+  test('a slash at the end, percent-encoding and the case of names and ids do not matter', async () => {
+    const encoded = user.replaceAll('-', '%2D');
+    for (const path of [
+      `/Users/${user}/`,
+      `/Users/${encoded}`,
+      `/users/${user}`,
+      `/USERS/${user.toUpperCase()}`,
+    ]) {
+      const reply = await client.get(path);
+      expect(reply.status, path).toBe(200);
+      expect(reply.body.meta.location).toBe(`${client.base}/Users/${user}`);
+    }
+    expect((await client.get('/serviceproviderconfig/')).status).toBe(200);
+  });
+
+  test('names of query parameters are taken in any case: a filter is never overlooked', async () => {
+    const nobody = encodeURIComponent('userName eq "nobody@example.com"');
+    for (const name of ['filter', 'Filter', 'FILTER']) {
+      expect((await client.get(`/Users?${name}=${nobody}`)).body.totalResults).toBe(0);
+      const wrong = await client.get(`/Users?${name}=nonsense`);
+      expect([wrong.status, wrong.body.scimType]).toEqual([400, 'invalidFilter']);
+    }
+    const one = await client.get('/Users?startindex=1&Count=1&ATTRIBUTES=userName');
+    expect(one.body.itemsPerPage).toBe(1);
+    expect(Object.keys(one.body.Resources[0] ?? {}).sort()).toEqual(['id', 'schemas', 'userName']);
+    expect((await client.get('/Users?count=1&Count=2')).status).toBe(400);
+  });
+});
+
+describe('behind a proxy', () => {
+  let trusting: ScimHarness;
+  let behind: ScimClient;
+  beforeAll(async () => {
+    trusting = await startScim({ trustProxy: true });
+    behind = await trusting.directory();
+  });
+  afterAll(() => trusting.close());
+
+  const host = { 'x-forwarded-host': 'scim.example.com' };
+  const https = { ...host, 'x-forwarded-proto': 'https' };
+  const forms: [string, Record<string, string>, string][] = [
+    ['proto and host', https, 'https://scim.example.com'],
+    ['a port of its own', { ...https, 'x-forwarded-port': '8443' }, 'https://scim.example.com:8443'],
+    ['the default port', { ...https, 'x-forwarded-port': '443' }, 'https://scim.example.com'],
+    ['the port of a proxy inside', { ...https, 'x-forwarded-port': '80' }, 'https://scim.example.com'],
+    [
+      'a port in the host',
+      { ...https, 'x-forwarded-host': 'scim.example.com:9443', 'x-forwarded-port': '8443' },
+      'https://scim.example.com:9443',
+    ],
+    ['a list of ports', { ...https, 'x-forwarded-port': '8443, 80' }, 'https://scim.example.com:8443'],
+    ['no port at all', { ...https, 'x-forwarded-port': 'x' }, 'https://scim.example.com'],
+    ['a prefix', { ...https, 'x-forwarded-prefix': '/idp/sync/' }, 'https://scim.example.com/idp/sync'],
+    ['the root as prefix', { ...https, 'x-forwarded-prefix': '/' }, 'https://scim.example.com'],
+    ['a forged prefix', { ...https, 'x-forwarded-prefix': '/a"b' }, 'https://scim.example.com'],
+    ['a prefix elsewhere', { ...https, 'x-forwarded-prefix': '//evil.example' }, 'https://scim.example.com'],
+  ];
+  test.each(forms)('%s', async (_what, headers, origin) => {
+    const base = `${origin}/scim/v2/${behind.directory.id}`;
+    const made = await behind.post('/Users', person(`${crypto.randomUUID()}@example.com`), headers);
+    expect(made.headers.get('location')).toBe(`${base}/Users/${made.body.id}`);
+    expect(made.body.meta.location).toBe(`${base}/Users/${made.body.id}`);
+    const there = await behind.get(`/Users/${made.body.id}`, headers);
+    expect(there.body.meta.location).toBe(made.body.meta.location);
+    const listed = await behind.get('/Schemas', headers);
+    for (const schema of listed.body.Resources) {
+      expect(schema.meta.location).toBe(`${base}/Schemas/${schema.id}`);
+    }
+  });
+
+  test('none of it counts from somebody who is no proxy of ours', async () => {
+    const forged = { ...https, 'x-forwarded-port': '8443', 'x-forwarded-prefix': '/evil' };
+    const reply = await client.get(`/Users/${user}`, forged);
+    expect(reply.body.meta.location).toBe(`${client.base}/Users/${user}`);
+  });
+});
