@@ -8,6 +8,7 @@ import type { PageLimits } from './list.ts';
 import { endpoints, type ResourceType } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
 import { groupSchemas, type ResourceSchemas, type Schema, userSchemas } from './schema/schema.ts';
+import { serviceSchemas } from './schema/service.ts';
 
 type Discover = (request: ScimRequest, id: string) => Result<Answer>;
 
@@ -25,6 +26,8 @@ export function openDiscovery(
   for (const { core, extensions } of Object.values(types)) {
     for (const schema of [core, ...extensions]) all.set(schema.id.toLowerCase(), schema);
   }
+
+  for (const schema of serviceSchemas) all.set(schema.id.toLowerCase(), schema);
 
   return {
     config: (request) =>

@@ -175,7 +175,7 @@ describe('discovery', () => {
   test('ResourceTypes and Schemas are listed, and each is found at its location', async () => {
     for (const [path, total] of [
       ['/ResourceTypes', 2],
-      ['/Schemas', 3],
+      ['/Schemas', 6],
     ] as const) {
       const list = await client.get(path);
       expect(list.body.totalResults).toBe(total);
