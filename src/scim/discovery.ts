@@ -7,7 +7,13 @@ import { done, failed, type Refusal, type Result } from './errors.ts';
 import type { PageLimits } from './list.ts';
 import { endpoints, type ResourceType } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
-import { groupSchemas, type ResourceSchemas, type Schema, userSchemas } from './schema/schema.ts';
+import {
+  commonAttributes,
+  groupSchemas,
+  type ResourceSchemas,
+  type Schema,
+  userSchemas,
+} from './schema/schema.ts';
 import { serviceSchemas } from './schema/service.ts';
 
 type Discover = (request: ScimRequest, id: string) => Result<Answer>;
@@ -90,13 +96,20 @@ function resourceType(name: ResourceType, base: string): object {
   };
 }
 
+/**
+ * RFC 7643 §3.1 lets a schema list common attributes. externalId is listed, for what Entra ID maps must be found here;
+ * id and meta are not, for nobody can map them.
+ */
+const listedCommon = commonAttributes.filter((a) => a.name === 'externalId');
+const resources = new Set(Object.values(types).map(({ core }) => core.id));
+
 function schemaResource(schema: Schema, base: string): object {
   return {
     schemas: [`${URN}:Schema`],
     id: schema.id,
     name: schema.name,
     description: schema.description,
-    attributes: schema.attributes,
+    attributes: resources.has(schema.id) ? [...listedCommon, ...schema.attributes] : schema.attributes,
     meta: { resourceType: 'Schema', location: `${base}/Schemas/${schema.id}` },
   };
 }

@@ -41,22 +41,7 @@ function attributesOf(type: ResourceType): { path: string; at: string[]; definit
       definition: d,
     })),
   );
-  const externalId = {
-    name: 'externalId',
-    type: 'string',
-    mutability: 'readWrite',
-    returned: 'default',
-    caseExact: true,
-  };
-  return [
-    ...core,
-    ...extended,
-    {
-      path: 'externalId',
-      at: ['externalId'],
-      definition: { ...externalId, multiValued: false } as Definition,
-    },
-  ].filter(({ definition }) => isWritable(definition) && isShown(definition));
+  return [...core, ...extended].filter(({ definition }) => isWritable(definition) && isShown(definition));
 }
 
 function read(resource: ScimBody, at: string[]): unknown {
