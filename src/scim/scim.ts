@@ -74,7 +74,7 @@ export interface ScimOptions {
   credentials: Credentials;
   /** Absolute URL under which clients reach this server, without a trailing slash; the Host header's when absent. */
   publicUrl?: string;
-  /** Whether X-Forwarded-Proto and X-Forwarded-Host are set by a proxy of ours. */
+  /** Whether X-Forwarded-Proto, -Host, -Port and -Prefix are set by a proxy of ours. */
   trustProxy: boolean;
   limits?: Partial<ScimLimits>;
   observe?: (request: ObservedRequest) => void;
