@@ -19,7 +19,7 @@ export interface ApiOptions {
   queue: Pick<LaneQueue, 'wake'>;
   /** Where clients reach Lockstep, for example `https://lockstep.example.com`; default: what the request's Host says. */
   publicUrl?: string | undefined;
-  /** Believe X-Forwarded-Proto and X-Forwarded-Host; only behind a proxy that sets them. */
+  /** Believe X-Forwarded-Proto, -Host, -Port and -Prefix; only behind a proxy that sets them. */
   trustProxy: boolean;
   log: Pick<pino.Logger, 'error'>;
 }

@@ -7,7 +7,8 @@ import { done, failed, type Refusal, type Result } from './errors.ts';
 import type { PageLimits } from './list.ts';
 import { endpoints } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
-import type { DirectorySchemas, ResourceType, Schema } from './schema/schema.ts';
+import { commonAttributes, type DirectorySchemas, type ResourceType, type Schema } from './schema/schema.ts';
+import { serviceSchemas } from './schema/service.ts';
 
 type Discover = (request: ScimRequest, id: string) => Result<Answer>;
 
@@ -77,8 +78,22 @@ export function openDiscovery(
 }
 
 function schemasOf(schemas: DirectorySchemas): Schema[] {
-  return types.flatMap((type) => [schemas[type].core, ...schemas[type].extensions]);
+  const ofResources = types.flatMap((type) => {
+    const { core, extensions } = schemas[type];
+    return [withExternalId(core), ...extensions];
+  });
+  return [...ofResources, ...serviceSchemas];
 }
+
+/**
+ * RFC 7643 §3.1 lets a schema list common attributes. externalId is listed, for what Entra ID maps must be found here;
+ * id and meta are not, for nobody can map them.
+ */
+function withExternalId(core: Schema): Schema {
+  if (core.attributes.some((a) => a.name === 'externalId')) return core;
+  return { ...core, attributes: [...listedCommon, ...core.attributes] };
+}
+const listedCommon = commonAttributes.filter((a) => a.name === 'externalId');
 
 function resourceType(name: ResourceType, { base, settings }: ScimRequest): object {
   const { core, extensions, requiredExtensions } = settings.schemas[name];

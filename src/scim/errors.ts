@@ -142,7 +142,7 @@ export function refused(
         ok: false,
         error: {
           status: 412,
-          detail: `${thing} has changed since the version that the request names (If-Match). Read it again and repeat the change on what you find.`,
+          detail: `${thing} is not at a version that the request's If-Match or If-None-Match takes. Read it again and repeat the change on what you find.`,
           entered: true,
         },
       };

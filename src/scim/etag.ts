@@ -23,6 +23,19 @@ export function readCondition(header: string | undefined): Condition | undefined
   return versions;
 }
 
+/**
+ * What the preconditions of a request make of the version that is there (RFC 9110 §13.2.2): it may go on, If-Match
+ * names others, or If-None-Match names this one (304 to a read, 412 to a write).
+ */
+export function judge(
+  { ifMatch, ifNoneMatch }: { ifMatch: string | undefined; ifNoneMatch: string | undefined },
+  version: number,
+): 'go' | 'stale' | 'same' {
+  if (!meets(readCondition(ifMatch), version)) return 'stale';
+  const unless = readCondition(ifNoneMatch);
+  return unless !== undefined && meets(unless, version) ? 'same' : 'go';
+}
+
 export function meets(condition: Condition | undefined, version: number): boolean {
   return condition === undefined || condition === 'any' || condition.includes(version);
 }

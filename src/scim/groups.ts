@@ -9,7 +9,7 @@ import type { JsonObject } from './body.ts';
 import { quote } from './body.ts';
 import { dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Refusal, type Result, refused } from './errors.ts';
-import { etag, meets, readCondition } from './etag.ts';
+import { etag, judge } from './etag.ts';
 import { elementMatcher } from './filter/filter.ts';
 import { type GroupFacts, groupFacts, groupNames, unknownMembers } from './group.ts';
 import { groupProgram, type MemberProgram } from './patch/group.ts';
@@ -55,7 +55,11 @@ export function openGroups(
   async function read(request: ScimRequest, id: string): Promise<Result<Answer>> {
     const projection = projectionOf(request);
     if (!projection.ok) return projection;
-    return show(request, id, 200, projection.value);
+    const found = await store.readGroup(request.caller, id, wants(projection.value, 'members'));
+    if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
+    const verdict = judge(request, found.row.version);
+    if (verdict === 'stale') return refused('stale', nameOf(id));
+    return done(single('Group', verdict === 'same' ? 304 : 200, found.row, request, projection.value));
   }
 
   async function replace(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
@@ -92,7 +96,7 @@ export function openGroups(
     const written = names
       ? await patchRows(request, id, { ...program.value, ...names })
       : await overDocument(request, id, program.value, (current) => {
-          const patched = applyPatch(schemas, current, members.value.rest, dialect);
+          const patched = applyPatch(schemas, { ...current, id }, members.value.rest, dialect);
           return patched.ok ? groupFacts(patched.value) : patched;
         });
     if (!written.ok) return written;
@@ -108,6 +112,7 @@ export function openGroups(
     return written.outcome === 'ok' ? done({ status: 204 }) : refused(written.outcome, nameOf(id));
   }
 
+  /** What a write has left, which is never too well known to be shown. */
   async function show(
     request: ScimRequest,
     id: string,
@@ -116,9 +121,7 @@ export function openGroups(
   ): Promise<Result<Answer>> {
     const found = await store.readGroup(request.caller, id, wants(projection, 'members'));
     if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
-    const unless = readCondition(request.ifNoneMatch);
-    const same = status === 200 && unless !== undefined && meets(unless, found.row.version);
-    return done(single('Group', same ? 304 : status, found.row, request, projection));
+    return done(single('Group', status, found.row, request, projection));
   }
 
   async function versionOf(request: ScimRequest, id: string): Promise<Result<number>> {
@@ -187,11 +190,10 @@ export function openGroups(
     rows: GroupProgram,
     decide: (current: JsonObject) => Result<GroupFacts>,
   ): Promise<Result<Applied>> {
-    const condition = readCondition(request.ifMatch);
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       const found = await store.readGroup(request.caller, id, false);
       if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
-      if (!meets(condition, found.row.version)) return refused('stale', nameOf(id));
+      if (judge(request, found.row.version) !== 'go') return refused('stale', nameOf(id));
       const current = JSON.parse(found.row.doc) as JsonObject;
       const facts = decide(current);
       if (!facts.ok) return letIn(facts);

@@ -3,7 +3,7 @@ import type { Credentials } from '../credential/credential.ts';
 import type { Caller, Proof } from '../directory/directory.ts';
 import { type JsonObject, quote, storable } from './body.ts';
 import { done, failed, noToken, type Refusal, type Result, refused } from './errors.ts';
-import { meets, readCondition } from './etag.ts';
+import { judge, readCondition } from './etag.ts';
 import { type Projection, readProjection } from './projection.ts';
 import type { Settings } from './settings.ts';
 
@@ -57,15 +57,22 @@ export function readProof(
 
 const EMPTY = new URLSearchParams();
 
-/** Express's own parser turns `a[b]` into objects; SCIM has only plain names. */
+/**
+ * Express's own parser turns `a[b]` into objects; SCIM has only plain names. In lower case, for a `Filter` that is not
+ * taken for one would list everybody.
+ */
 export function queryOf(url: string): URLSearchParams {
   const mark = url.indexOf('?');
-  return mark < 0 ? EMPTY : new URLSearchParams(url.slice(mark + 1));
+  if (mark < 0) return EMPTY;
+  const query = new URLSearchParams();
+  for (const [name, value] of new URLSearchParams(url.slice(mark + 1)))
+    query.append(name.toLowerCase(), value);
+  return query;
 }
 
 /** A parameter that may stand once; undefined when it is absent or empty. */
 export function parameter(query: URLSearchParams, name: string): Result<string | undefined> {
-  const values = query.getAll(name);
+  const values = query.getAll(name.toLowerCase());
   if (values.length > 1) {
     return failed(
       400,
@@ -102,8 +109,8 @@ function names(list: string | undefined): string[] {
 }
 
 /**
- * The version a conditional delete or group write names; null for none. `current` is asked only when If-Match does
- * not name exactly one; `*` is met by whatever is there.
+ * The version a conditional delete or group write is for; null for none. `current` is asked only when the request does
+ * not name exactly one; `If-Match: *` is met by whatever is there.
  */
 export async function expectedVersion(
   request: ScimRequest,
@@ -111,10 +118,12 @@ export async function expectedVersion(
   current: () => Promise<Result<number>>,
 ): Promise<Result<number | null>> {
   const condition = readCondition(request.ifMatch);
-  if (condition === undefined || condition === 'any') return done(null);
-  const [only] = condition;
-  if (condition.length === 1 && only !== undefined) return done(only);
+  if (readCondition(request.ifNoneMatch) === undefined) {
+    if (condition === undefined || condition === 'any') return done(null);
+    const [only] = condition;
+    if (condition.length === 1 && only !== undefined) return done(only);
+  }
   const found = await current();
   if (!found.ok) return found;
-  return meets(condition, found.value) ? found : refused('stale', thing);
+  return judge(request, found.value) === 'go' ? found : refused('stale', thing);
 }

@@ -15,7 +15,16 @@ import { type AdmissionLimits, type Ended, openAdmission } from './admission.ts'
 import { type BodyLimits, ClientGone, type JsonObject, openBodies, quote } from './body.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
-import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
+import {
+  done,
+  errorText,
+  failed,
+  type Refusal,
+  type Result,
+  refused,
+  type ScimError,
+  thrown,
+} from './errors.ts';
 import { openGroups } from './groups.ts';
 import { openLists } from './list.ts';
 import { openTokenEndpoint } from './oauth.ts';
@@ -71,7 +80,7 @@ export interface ScimOptions {
   credentials: Credentials;
   /** Absolute URL under which clients reach this server, without a trailing slash; the Host header's when absent. */
   publicUrl?: string;
-  /** Whether X-Forwarded-Proto and X-Forwarded-Host are set by a proxy of ours. */
+  /** Whether X-Forwarded-Proto, -Host, -Port and -Prefix are set by a proxy of ours. */
   trustProxy: boolean;
   limits?: Partial<ScimLimits>;
   observe?: (request: ObservedRequest) => void;
@@ -105,9 +114,13 @@ export function scimRouter(options: ScimOptions): express.Router {
     log: (entry) => log({ method: 'POST', path: '/oauth/token', ...entry }),
   });
   const router = express.Router({ mergeParams: true });
+  router.use(singleSlashes);
 
-  /** Answers with what `handler` says, whatever happens in it. */
-  function endpoint(resource: string, handler: Handler): express.RequestHandler {
+  /**
+   * Answers with what `handler` says, whatever happens in it. Where it `takesBody`, a body that cannot be read is
+   * refused before it is asked; where not, the address is wrong whatever the body is, or that there is none.
+   */
+  function endpoint(resource: string, handler: Handler, takesBody = true): express.RequestHandler {
     return async (req, res) => {
       const receivedAt = new Date();
       const started = performance.now();
@@ -117,7 +130,7 @@ export function scimRouter(options: ScimOptions): express.Router {
       let answer: Answer;
       let scimType = '';
       try {
-        const result = await attempt(handler, req, directoryId, requestId, receivedAt);
+        const result = await attempt(handler, req, directoryId, requestId, receivedAt, takesBody);
         if (result.ok) {
           answer = result.value;
         } else {
@@ -156,6 +169,7 @@ export function scimRouter(options: ScimOptions): express.Router {
     directoryId: string,
     requestId: string,
     receivedAt: Date,
+    takesBody: boolean,
   ): Promise<Result<Answer>> {
     const proof = readProof(credentials, directoryId, req.headers.authorization);
     const source = sourceOf(req, options.trustProxy);
@@ -164,7 +178,9 @@ export function scimRouter(options: ScimOptions): express.Router {
     if (!admitted.ok) return admitted;
     let ended: Ended = 'other';
     try {
-      const result = proof.ok ? await respond(handler, proof.value, req, requestId, receivedAt) : proof;
+      const result = proof.ok
+        ? await respond(handler, proof.value, req, requestId, receivedAt, takesBody)
+        : proof;
       if (result.ok) ended = 'entered';
       else if (result.error.unauthenticated) {
         // A request that shows no token at all guesses nothing.
@@ -182,6 +198,7 @@ export function scimRouter(options: ScimOptions): express.Router {
     req: express.Request,
     requestId: string,
     receivedAt: Date,
+    takesBody: boolean,
   ): Promise<Result<Answer>> {
     const settings = await settingsOf.of(proof);
     if (!settings.ok) return settings;
@@ -196,7 +213,7 @@ export function scimRouter(options: ScimOptions): express.Router {
       ifMatch: req.get('if-match'),
       ifNoneMatch: req.get('if-none-match'),
     };
-    const body = await bodyOf(request, req);
+    const body = takesBody ? await bodyOf(request, req) : done(NOBODY);
     const { id = '' } = req.params as { id?: string };
     if (!body.ok) return steady(async () => body)(request, id, NOBODY);
     const result = await steady(handler)(request, id, body.value);
@@ -205,7 +222,7 @@ export function scimRouter(options: ScimOptions): express.Router {
   }
 
   async function bodyOf(request: ScimRequest, req: express.Request): Promise<Result<JsonObject>> {
-    if (!WITH_BODY.has(req.method)) return { ok: true, value: NOBODY };
+    if (!WITH_BODY.has(req.method)) return done(NOBODY);
     if (!(Number(req.headers['content-length']) <= BODY_OF_ANYBODY)) {
       const refusal = await enter(request);
       if (refusal && !refusal.error.moved) return refusal;
@@ -273,26 +290,30 @@ export function scimRouter(options: ScimOptions): express.Router {
     };
 
   type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
-  function route(path: string, resource: string, handlers: Partial<Record<Method, Handler>>): void {
+  function route(
+    path: string,
+    resource: string,
+    handlers: Partial<Record<Method, Handler>>,
+    takesBody = true,
+  ): void {
     const on = router.route(path);
     if (handlers.GET) on.get(endpoint(resource, handlers.GET));
-    if (handlers.POST) on.post(endpoint(resource, handlers.POST));
-    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT));
-    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH));
+    if (handlers.POST) on.post(endpoint(resource, handlers.POST, takesBody));
+    if (handlers.PUT) on.put(endpoint(resource, handlers.PUT, takesBody));
+    if (handlers.PATCH) on.patch(endpoint(resource, handlers.PATCH, takesBody));
     if (handlers.DELETE) on.delete(endpoint(resource, handlers.DELETE));
     const allow = [...Object.keys(handlers), ...(handlers.GET ? ['HEAD'] : []), 'OPTIONS'].join(', ');
     // The same for every directory, so that it needs no token.
     on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, uuidv7()));
-    on.all(
-      endpoint(resource, async () => ({
-        ok: false,
-        error: {
-          status: 405,
-          detail: `This address does not take the method of the request. It takes ${allow}.`,
-          headers: { Allow: allow },
-        },
-      })),
-    );
+    const refusal: Refusal = {
+      ok: false,
+      error: {
+        status: 405,
+        detail: `This address does not take the method of the request. It takes ${allow}.`,
+        headers: { Allow: allow },
+      },
+    };
+    on.all(endpoint(resource, async () => refusal, false));
   }
 
   const search =
@@ -335,20 +356,25 @@ export function scimRouter(options: ScimOptions): express.Router {
     res.set({ 'X-Request-Id': requestId, 'Cache-Control': 'no-store', Pragma: 'no-cache', ...headers });
     res.status(status).json(body);
   });
-  route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere });
-  route('/Bulk', 'Bulk', { POST: notHere });
-  router.use(
-    endpoint('unknown', async (_request) =>
-      failed(
-        404,
-        undefined,
-        'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
-      ),
-    ),
-  );
+  const nowhere: Handler = async () =>
+    failed(
+      404,
+      undefined,
+      'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
+    );
+  route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere }, false);
+  route('/Bulk', 'Bulk', { POST: notHere }, false);
+  router.use(endpoint('unknown', nowhere, false));
   router.use(malformedUrl);
   return router;
 }
+
+/** A base URL pasted with a slash at its end makes `//Users` of every address. */
+const singleSlashes: express.RequestHandler = (req, _res, next) => {
+  const [path = ''] = req.url.split('?', 1);
+  if (path.includes('//')) req.url = path.replaceAll(/\/{2,}/g, '/') + req.url.slice(path.length);
+  next();
+};
 
 /** A path that cannot be decoded never reaches a handler. */
 const malformedUrl: express.ErrorRequestHandler = (error, _req, res, next) => {

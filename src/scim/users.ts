@@ -10,7 +10,7 @@ import type { JsonObject } from './body.ts';
 import { quote } from './body.ts';
 import { dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Result, refused } from './errors.ts';
-import { meets, readCondition } from './etag.ts';
+import { judge } from './etag.ts';
 import { applyPatch, coerce, keepsImmutable, missingRequired, readPatch } from './patch/patch.ts';
 import { single } from './represent.ts';
 import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
@@ -48,9 +48,9 @@ export function openUsers(
     if (!projection.ok) return projection;
     const found = await store.readUser(request.caller, id);
     if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
-    const unless = readCondition(request.ifNoneMatch);
-    const status = unless !== undefined && meets(unless, found.row.version) ? 304 : 200;
-    return done(single('User', status, found.row, request, projection.value));
+    const verdict = judge(request, found.row.version);
+    if (verdict === 'stale') return refused('stale', nameOf(id));
+    return done(single('User', verdict === 'same' ? 304 : 200, found.row, request, projection.value));
   }
 
   async function replace(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
@@ -72,7 +72,7 @@ export function openUsers(
     const { settings, userAgent } = request;
     const dialect = dialectOf(settings, { userAgent, body });
     return change(request, id, (current) => {
-      const patched = applyPatch(settings.schemas.User, current, operations.value, dialect);
+      const patched = applyPatch(settings.schemas.User, { ...current, id }, operations.value, dialect);
       return patched.ok ? userFacts(patched.value, current.active !== false) : patched;
     });
   }
@@ -95,11 +95,10 @@ export function openUsers(
   ): Promise<Result<Answer>> {
     const projection = projectionOf(request);
     if (!projection.ok) return projection;
-    const condition = readCondition(request.ifMatch);
     for (let attempt = 1; attempt <= ATTEMPTS; attempt += 1) {
       const found = await store.readUser(request.caller, id);
       if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
-      if (!meets(condition, found.row.version)) return refused('stale', nameOf(id));
+      if (judge(request, found.row.version) !== 'go') return refused('stale', nameOf(id));
       const current = JSON.parse(found.row.doc) as JsonObject;
       const facts = decide(current);
       if (!facts.ok) return letIn(facts);

@@ -46,7 +46,7 @@ test('the connection test finds nobody and is content, and the schema is there t
   const reply = await find('Users', `userName eq "${crypto.randomUUID()}"`);
   expect(reply.status).toBe(200);
   expect(reply.body).toMatchObject({ totalResults: 0, Resources: [] });
-  expect((await entra.get('/Schemas', json)).body.totalResults).toBe(3);
+  expect((await entra.get('/Schemas', json)).body.totalResults).toBe(6);
   expect((await entra.get('/ServiceProviderConfig', json)).status).toBe(200);
 });
 

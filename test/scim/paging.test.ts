@@ -168,14 +168,17 @@ describe('discovery', () => {
       etag: { supported: true },
       changePassword: { supported: false },
     });
-    expect(body.authenticationSchemes).toMatchObject([{ type: 'oauthbearertoken' }]);
+    expect(body.authenticationSchemes).toMatchObject([
+      { type: 'oauthbearertoken', primary: true },
+      { type: 'oauth2' },
+    ]);
     expect(body.meta.location).toBe(`${client.base}/ServiceProviderConfig`);
   });
 
   test('ResourceTypes and Schemas are listed, and each is found at its location', async () => {
     for (const [path, total] of [
       ['/ResourceTypes', 2],
-      ['/Schemas', 3],
+      ['/Schemas', 6],
     ] as const) {
       const list = await client.get(path);
       expect(list.body.totalResults).toBe(total);

@@ -5,7 +5,8 @@
  * error that names the attribute and what it takes.
  *
  * Read leniently, for clients send them so: booleans as text ("True", Entra ID); a single complex attribute as the
- * bare text of its `value` (Entra ID's manager). Unknown and readOnly sub-attributes are dropped.
+ * bare text of its `value` (Entra ID's manager); in a PATCH, a single value as `[{"$ref": null, "value": …}]`
+ * (Microsoft's own library). Unknown and readOnly sub-attributes are dropped.
  */
 import { quote, storable } from '../body.ts';
 import { done, failed, type Result } from '../errors.ts';
@@ -27,7 +28,8 @@ export type Shape = 'list' | 'any';
  */
 export function coerceValue(attribute: Attribute, name: string, raw: unknown, shape: Shape): Result<unknown> {
   if (isUnassigned(raw)) return done(undefined);
-  if (!attribute.multiValued) return coerceOne(attribute, name, raw);
+  if (!attribute.multiValued)
+    return coerceOne(attribute, name, shape === 'any' ? unwrapped(attribute, raw) : raw);
   if (!Array.isArray(raw) && (shape === 'list' || typeof raw !== typeOfOne(attribute))) {
     return wrongType(name, 'a list', raw);
   }
@@ -51,6 +53,13 @@ export function coerceValue(attribute: Attribute, name: string, raw: unknown, sh
   const primaries = values.filter((v) => isObject(v) && v.primary === true).length;
   if (primaries > 1) return tooManyPrimary(name);
   return done(values.length > 0 ? values : undefined);
+}
+
+/** The value in a list of one object that holds it; anything else as it is. */
+function unwrapped(attribute: Attribute, raw: unknown): unknown {
+  const [only] = Array.isArray(raw) && raw.length === 1 ? raw : [];
+  if (!isObject(only) || !Object.hasOwn(only, 'value')) return raw;
+  return attribute.type === 'complex' ? only : only.value;
 }
 
 /** One value, whether or not the attribute takes several. */

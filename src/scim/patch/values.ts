@@ -63,8 +63,9 @@ export function writeChosen(
   const hits = values.map((v) => matcher.value(v));
   const creates = op === 'add' || missingCreates;
   if (!hits.includes(true)) {
-    if (!creates) return noTarget(chosen);
+    // Clearing what is not there is done already, though the path names nothing: Entra ID does it.
     if (value.value === undefined) return done(values);
+    if (!creates) return noTarget(chosen);
     const template = impliedBy(filter, attribute);
     if (!template) return noTarget(chosen);
     const made = { ...template, ...asParts(sub, value.value) };
