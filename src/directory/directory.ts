@@ -95,7 +95,10 @@ export type GroupWritten =
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
 
 export type Read = { outcome: 'ok'; row: Stored } | { outcome: Refused | 'not_found' };
-export type Found = { outcome: 'ok'; total: number; rows: Stored[] } | { outcome: Refused };
+/** `key`: what the query said of the row's place in its order. */
+export type Found =
+  | { outcome: 'ok'; total: number; rows: (Stored & { key: string | null })[] }
+  | { outcome: Refused };
 
 /**
  * Told after each commit that changed something, with the tenant's directory; must not throw and is not awaited.
@@ -130,9 +133,10 @@ export interface DirectoryStore {
   deleteGroup(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
   /**
    * Runs a compiled query. `sql` reads `$1` (directory id) and `$2[n]` (text parameters from 1, cast where used) and
-   * yields the columns total, id, doc (text), version, created_at, updated_at, related.
+   * yields the columns total, id, doc (text), version, created_at, updated_at, related, key. With `inOrder` it is read
+   * from an index that has its order, if there is one.
    */
-  query(caller: Caller, sql: string, params: string[]): Promise<Found>;
+  query(caller: Caller, sql: string, params: string[], inOrder?: boolean): Promise<Found>;
 }
 
 /** Case-insensitive comparison key (RFC 7643 §2.3.1, caseExact false): NFC, lower case. */
@@ -155,6 +159,7 @@ interface StoredRow {
   created_at: Date;
   updated_at: Date;
   related: string | null;
+  key?: string | null;
 }
 
 interface SettingsRow {
@@ -332,18 +337,18 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       return one(caller, 'mirror_group_delete', [id, version, receivedAt], receivedAt);
     },
 
-    async query(caller, sql, params) {
+    async query(caller, sql, params, inOrder = false) {
       const { rows } = await pool.query<StoredRow>({
         name: 'mirror_query',
-        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5, $6)',
-        values: [...callerValues(caller), sql, params],
+        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5, $6, $7)',
+        values: [...callerValues(caller), sql, params, inOrder],
       });
       const first = rows[0];
       if (first && first.outcome !== 'ok') return { outcome: first.outcome as Refused };
       return {
         outcome: 'ok',
         total: Number(first?.total ?? 0),
-        rows: rows.filter((r) => r.id !== null).map(stored),
+        rows: rows.filter((r) => r.id !== null).map((r) => ({ ...stored(r), key: r.key ?? null })),
       };
     },
   };

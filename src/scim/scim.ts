@@ -11,6 +11,7 @@ import type { Credentials } from '../credential/credential.ts';
 import type { DirectoryStore, Proof } from '../directory/directory.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { ClientGone, type JsonObject, quote, readBody } from './body.ts';
+import { openCursors } from './cursor.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
 import { errorText, failed, type Refusal, type Result, refused, type ScimError, thrown } from './errors.ts';
@@ -30,6 +31,8 @@ export interface ScimLimits {
   pageDefault: number;
   /** Resources a page has at most, advertised as filter.maxResults; default 200. */
   pageMax: number;
+  /** Seconds for which a cursor is good, advertised as pagination.cursorTimeout; default 3,600. */
+  cursorSeconds: number;
 }
 
 export const defaultLimits: ScimLimits = {
@@ -37,6 +40,7 @@ export const defaultLimits: ScimLimits = {
   bodyDepth: 32,
   pageDefault: 100,
   pageMax: 200,
+  cursorSeconds: 3600,
 };
 
 /** What a request was and became, for metrics. */
@@ -88,7 +92,7 @@ export function scimRouter(options: ScimOptions): express.Router {
   const limits = { ...defaultLimits, ...options.limits };
   const users = openUsers(store);
   const groups = openGroups(store);
-  const lists = openLists(store, limits);
+  const lists = openLists(store, openCursors(credentials, limits.cursorSeconds), limits);
   const discovery = openDiscovery(limits);
   const settingsOf = openSettings(store);
   const router = express.Router({ mergeParams: true });
@@ -262,20 +266,22 @@ export function scimRouter(options: ScimOptions): express.Router {
   route('/Users/.search', 'User', { POST: search('User') });
   route('/Groups/.search', 'Group', { POST: search('Group') });
   route('/.search', 'Search', { POST: search('User', 'Group') });
+  // A query against the root is one over all resources (RFC 7644 §3.4.2.1).
+  route('/', 'Search', { GET: (request) => lists.list(request, ['User', 'Group']) });
   route('/Users/:id', 'User', {
     GET: one('user', users.read),
     PUT: one('user', users.replace),
     PATCH: one('user', users.patch),
     DELETE: one('user', users.remove),
   });
-  route('/Users', 'User', { GET: (request) => lists.list(request, 'User'), POST: users.create });
+  route('/Users', 'User', { GET: (request) => lists.list(request, ['User']), POST: users.create });
   route('/Groups/:id', 'Group', {
     GET: one('group', groups.read),
     PUT: one('group', groups.replace),
     PATCH: one('group', groups.patch),
     DELETE: one('group', groups.remove),
   });
-  route('/Groups', 'Group', { GET: (request) => lists.list(request, 'Group'), POST: groups.create });
+  route('/Groups', 'Group', { GET: (request) => lists.list(request, ['Group']), POST: groups.create });
   route('/ServiceProviderConfig', 'ServiceProviderConfig', { GET: entered(discovery.config) });
   route('/ResourceTypes', 'ResourceType', { GET: entered(discovery.resourceTypes) });
   route('/ResourceTypes/:id', 'ResourceType', { GET: entered(discovery.resourceType) });
