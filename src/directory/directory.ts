@@ -106,6 +106,12 @@ export type Found =
  */
 export type OnCommitted = (directoryId: string, receivedAt: Date, committedAt: Date) => void;
 
+/** What a look-up finds resources by, beside their ids; groups have no userName and no email. */
+export type LookupKey = 'userName' | 'externalId' | 'displayName' | 'email';
+
+/** `rows` in no order; null when there are more than a look-up reads (20). */
+export type LookedUp = { outcome: 'ok'; rows: Stored[] | null } | { outcome: Refused };
+
 export interface DirectoryStore {
   /** Lets the caller in and answers with the directory's settings. */
   settings(proof: Proof): Promise<SettingsRead>;
@@ -128,6 +134,14 @@ export interface DirectoryStore {
     program: GroupProgram,
     receivedAt: Date,
   ): Promise<GroupWritten>;
+  /** Resources with this key; `withRelated`: with their groups or members. Concurrent look-ups share a statement. */
+  find(
+    caller: Caller,
+    type: 'User' | 'Group',
+    by: LookupKey,
+    key: string,
+    withRelated: boolean,
+  ): Promise<LookedUp>;
   /** displayName and externalId stand in columns, so that a rename rewrites no document; `doc` comes back with them. */
   readGroup(caller: Caller, id: string, withMembers: boolean): Promise<Read>;
   deleteGroup(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
@@ -143,6 +157,9 @@ export interface DirectoryStore {
 export function normalise(value: string): string {
   return value.normalize('NFC').toLowerCase();
 }
+
+/** One less than mirror_users_find and mirror_groups_find read of a key. */
+const LOOKUP_ROWS = 20;
 
 interface Row {
   outcome: string;
@@ -237,6 +254,35 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     { parallel: 4, limit: 64 },
   );
 
+  interface Find {
+    caller: Caller;
+    type: 'User' | 'Group';
+    by: LookupKey;
+    key: string;
+    withRelated: boolean;
+  }
+
+  async function findRows(finds: Find[]): Promise<LookedUp[]> {
+    const [first] = finds;
+    if (!first) return [];
+    const { caller, type, by, withRelated } = first;
+    const name = type === 'User' ? 'mirror_users_find' : 'mirror_groups_find';
+    const { rows } = await pool.query<StoredRow & { key: string }>({
+      name,
+      text: `select * from ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7)`,
+      values: [...callerValues(caller), by, [...new Set(finds.map((f) => f.key))], withRelated],
+    });
+    const refusal = rows[0];
+    if (refusal && refusal.outcome !== 'ok')
+      return finds.map(() => ({ outcome: refusal.outcome as Refused }));
+    const byKey = Map.groupBy(rows, (r) => r.key);
+    return finds.map(({ key }) => {
+      const found = byKey.get(key) ?? [];
+      return { outcome: 'ok', rows: found.length > LOOKUP_ROWS ? null : found.map(stored) };
+    });
+  }
+  const findGrouped = batch<Find, LookedUp>((_key, finds) => findRows(finds), { parallel: 4, limit: 64 });
+
   return {
     async settings(proof) {
       const { rows } = await pool.query<SettingsRow>({
@@ -321,6 +367,15 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
         throw error;
       }
     },
+
+    find: (caller, type, by, key, withRelated) =>
+      findGrouped(`${callerKey(caller)}/${type}/${by}/${withRelated}`, {
+        caller,
+        type,
+        by,
+        key,
+        withRelated,
+      }),
 
     async readGroup(caller, id, withMembers) {
       const { rows } = await pool.query<StoredRow>({

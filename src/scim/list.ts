@@ -4,12 +4,12 @@
  * the page does not tell it, by cursor only once; by cursor, a resource that stays as it is comes exactly once,
  * whatever comes and goes meanwhile; members and groups are read only for an answer that carries them.
  */
-import type { DirectoryStore, Found } from '../directory/directory.ts';
+import type { DirectoryStore, Found, LookedUp } from '../directory/directory.ts';
 import type { JsonObject } from './body.ts';
 import type { Cursors } from './cursor.ts';
 import { dialectOf, readsBare } from './dialect.ts';
 import { done, type Result, refused } from './errors.ts';
-import { type Filter, parseFilter } from './filter/filter.ts';
+import { byId, type Filter, parseFilter } from './filter/filter.ts';
 import { compileQuery, countedPage, firstPage, type Query, queriesAfter } from './page.ts';
 import { resourceText } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
@@ -110,12 +110,48 @@ export function openLists(store: DirectoryStore, cursors: Cursors, limits: PageL
   }
 
   async function run(request: ScimRequest, query: Query, skip: number, room: number): Promise<Found> {
+    const found = await lookUp(request, query, skip, room);
+    if (found) return found;
     if (query.filtered && skip === 0 && room > 0) {
       const found = await store.query(request.caller, firstPage(query, room), query.params);
       if (found.outcome !== 'ok') return found;
       if (found.rows.length < room) return { ...found, total: found.rows.length };
     }
     return store.query(request.caller, countedPage(query, skip, room), query.params, !query.filtered);
+  }
+
+  /** What a prepared statement finds as well; undefined where many match, or several in an order of the client's. */
+  async function lookUp(
+    request: ScimRequest,
+    { type, lookup, related, order }: Query,
+    skip: number,
+    room: number,
+  ): Promise<Found | undefined> {
+    if (!lookup) return undefined;
+    const { by, key, meets } = lookup;
+    const found = await (by === 'id'
+      ? readById(request, type, key, related)
+      : store.find(request.caller, type, by, key, related));
+    if (found.outcome !== 'ok') return found;
+    if (!found.rows) return undefined;
+    const rows = meets ? found.rows.filter((row) => meets(JSON.parse(row.doc))) : found.rows;
+    if (rows.length > 1 && order !== byId) return undefined;
+    const page = rows
+      .sort((a, b) => (a.id < b.id ? -1 : 1))
+      .slice(skip, skip + room)
+      .map((row) => ({ ...row, key: null }));
+    return { outcome: 'ok', total: rows.length, rows: page };
+  }
+
+  async function readById(
+    { caller }: ScimRequest,
+    type: ResourceType,
+    id: string,
+    related: boolean,
+  ): Promise<LookedUp> {
+    const read = await (type === 'User' ? store.readUser(caller, id) : store.readGroup(caller, id, related));
+    if (read.outcome === 'ok') return { outcome: 'ok', rows: [read.row] };
+    return read.outcome === 'not_found' ? { outcome: 'ok', rows: [] } : { outcome: read.outcome };
   }
 
   /** The first `room` rows of the queries, one behind the other. */

@@ -10,11 +10,13 @@ import {
   compileFilter,
   compileSort,
   type Filter,
+  type Lookup,
+  lookupOf,
   type Order,
   type Position,
   positionKey,
 } from './filter/filter.ts';
-import { type Projection, wants } from './projection.ts';
+import { wants } from './projection.ts';
 import type { ResourceSchemas, ResourceType } from './schema/schema.ts';
 import type { Search } from './search.ts';
 
@@ -22,6 +24,10 @@ export interface Query {
   type: ResourceType;
   /** Whether the client named a filter, so that few matches are likely. */
   filtered: boolean;
+  /** How the rows are found without `where`, if the filter is a look-up. */
+  lookup: Lookup | null;
+  /** Whether the answer carries a user's groups, a group's members. */
+  related: boolean;
   where: string;
   order: Order;
   /** The columns that `mirror_query` wants after id. */
@@ -52,18 +58,27 @@ export function compileQuery(
     order = compiled.value;
     params.push(...order.params);
   }
-  const columns = columnsOf(type, search.projection);
-  return done({ type, filtered: filter !== undefined, where, order, columns, params });
+  const related = wants(search.projection, type === 'User' ? 'groups' : 'members');
+  return done({
+    type,
+    filtered: filter !== undefined,
+    lookup: filter ? lookupOf(filter, schemas, type) : null,
+    related,
+    where,
+    order,
+    columns: columnsOf(type, related),
+    params,
+  });
 }
 
-function columnsOf(type: ResourceType, projection: Projection | undefined): string {
+function columnsOf(type: ResourceType, related: boolean): string {
   if (type === 'User') {
-    const groups = wants(projection, 'groups')
+    const groups = related
       ? 'case when exists (select from mirror_group_member m where m.member_id = r.id) then mirror_user_groups(r.id) end'
       : 'null::text';
     return `r.doc::text, r.version, r.created_at, r.updated_at, ${groups}`;
   }
-  const members = wants(projection, 'members') ? 'mirror_group_members(r.id)' : 'null::text';
+  const members = related ? 'mirror_group_members(r.id)' : 'null::text';
   return (
     "(r.doc || jsonb_strip_nulls(jsonb_build_object('displayName', r.display_name, 'externalId', r.external_id)))::text," +
     ` r.version, r.created_at, r.updated_at, ${members}`

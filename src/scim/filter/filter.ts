@@ -5,6 +5,7 @@
  * {@link matches} holds true.
  */
 export { type CompiledSql, compileFilter, type ResourceType } from './compile.ts';
+export { type Lookup, lookupOf } from './lookup.ts';
 export { elementMatcher, matches } from './match.ts';
 export { filterLimits, type ParseOptions, type Path, parseFilter, parsePath } from './parser.ts';
 export { afterPosition, type Position, positionKey } from './position.ts';
