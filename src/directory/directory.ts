@@ -7,22 +7,16 @@
  */
 import type pg from 'pg';
 import { batch } from './batch.ts';
+import { type Caller, callerKey, callerValues, type Proof, proofValues } from './caller.ts';
+import { type Find, openFind } from './find.ts';
+import { type Stored, type StoredRow, stored } from './stored.ts';
+
+export { bits, type Caller, type Proof } from './caller.ts';
+export type { LookedUp, LookupKey } from './find.ts';
+export type { Stored } from './stored.ts';
 
 /** Functions of this room, for the migrate step. */
 export const directoryFunctions = new URL('directory.sql', import.meta.url);
-
-/** What a SCIM request shows of who is asking. `digest` is the keyed digest of the token's secret, 32 bytes. */
-export interface Proof {
-  directoryId: string;
-  tokenId: string;
-  digest: Buffer;
-}
-
-/** Who is asking, and by which version of the directory's settings the request was read. */
-export interface Caller extends Proof {
-  /** `version` of {@link DirectorySettings}; null where nothing was read by them. */
-  settings: number | null;
-}
 
 /**
  * Why a caller was not let in. `unknown` also stands for a foreign directory, a wrong secret and a missing row; `moved`
@@ -61,17 +55,6 @@ export interface UserFacts {
   doc: Record<string, unknown>;
 }
 
-/** A row of the mirror as read: `doc` is the resource's JSON text without id, meta, groups and members. */
-export interface Stored {
-  id: string;
-  doc: string;
-  version: number;
-  createdAt: Date;
-  updatedAt: Date;
-  /** JSON text: a user's groups `[{value, display, type}]`, a group's members likewise; null for none or not asked. */
-  related: string | null;
-}
-
 export type Written =
   | { outcome: 'ok'; at: Date }
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
@@ -106,12 +89,6 @@ export type Found =
  */
 export type OnCommitted = (directoryId: string, receivedAt: Date, committedAt: Date) => void;
 
-/** What a look-up finds resources by, beside their ids; groups have no userName and no email. */
-export type LookupKey = 'userName' | 'externalId' | 'displayName' | 'email';
-
-/** `rows` in no order; null when there are more than a look-up reads (20). */
-export type LookedUp = { outcome: 'ok'; rows: Stored[] | null } | { outcome: Refused };
-
 export interface DirectoryStore {
   /** Lets the caller in and answers with the directory's settings. */
   settings(proof: Proof): Promise<SettingsRead>;
@@ -135,13 +112,7 @@ export interface DirectoryStore {
     receivedAt: Date,
   ): Promise<GroupWritten>;
   /** Resources with this key; `withRelated`: with their groups or members. Concurrent look-ups share a statement. */
-  find(
-    caller: Caller,
-    type: 'User' | 'Group',
-    by: LookupKey,
-    key: string,
-    withRelated: boolean,
-  ): Promise<LookedUp>;
+  find: Find;
   /** displayName and externalId stand in columns, so that a rename rewrites no document; `doc` comes back with them. */
   readGroup(caller: Caller, id: string, withMembers: boolean): Promise<Read>;
   deleteGroup(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
@@ -158,25 +129,10 @@ export function normalise(value: string): string {
   return value.normalize('NFC').toLowerCase();
 }
 
-/** One less than mirror_users_find and mirror_groups_find read of a key. */
-const LOOKUP_ROWS = 20;
-
 interface Row {
   outcome: string;
   id: string | null;
   at?: Date | null;
-}
-
-interface StoredRow {
-  outcome: string;
-  total?: string | null;
-  id: string;
-  doc: string;
-  version: number;
-  created_at: Date;
-  updated_at: Date;
-  related: string | null;
-  key?: string | null;
 }
 
 interface SettingsRow {
@@ -254,34 +210,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     { parallel: 4, limit: 64 },
   );
 
-  interface Find {
-    caller: Caller;
-    type: 'User' | 'Group';
-    by: LookupKey;
-    key: string;
-    withRelated: boolean;
-  }
-
-  async function findRows(finds: Find[]): Promise<LookedUp[]> {
-    const [first] = finds;
-    if (!first) return [];
-    const { caller, type, by, withRelated } = first;
-    const name = type === 'User' ? 'mirror_users_find' : 'mirror_groups_find';
-    const { rows } = await pool.query<StoredRow & { key: string }>({
-      name,
-      text: `select * from ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7)`,
-      values: [...callerValues(caller), by, [...new Set(finds.map((f) => f.key))], withRelated],
-    });
-    const refusal = rows[0];
-    if (refusal && refusal.outcome !== 'ok')
-      return finds.map(() => ({ outcome: refusal.outcome as Refused }));
-    const byKey = Map.groupBy(rows, (r) => r.key);
-    return finds.map(({ key }) => {
-      const found = byKey.get(key) ?? [];
-      return { outcome: 'ok', rows: found.length > LOOKUP_ROWS ? null : found.map(stored) };
-    });
-  }
-  const findGrouped = batch<Find, LookedUp>((_key, finds) => findRows(finds), { parallel: 4, limit: 64 });
+  const find = openFind(pool);
 
   return {
     async settings(proof) {
@@ -368,14 +297,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       }
     },
 
-    find: (caller, type, by, key, withRelated) =>
-      findGrouped(`${callerKey(caller)}/${type}/${by}/${withRelated}`, {
-        caller,
-        type,
-        by,
-        key,
-        withRelated,
-      }),
+    find,
 
     async readGroup(caller, id, withMembers) {
       const { rows } = await pool.query<StoredRow>({
@@ -429,26 +351,6 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
   }
 }
 
-function proofValues(proof: Proof): [string, string, string] {
-  return [proof.directoryId, proof.tokenId, bits(proof.digest)];
-}
-
-function callerValues(caller: Caller): [string, string, string, number | null] {
-  return [...proofValues(caller), caller.settings];
-}
-
-/** 32 bytes as the text of a `bit(256)`. */
-export function bits(digest: Buffer): string {
-  let text = '';
-  for (const byte of digest) text += byte.toString(2).padStart(8, '0');
-  return text;
-}
-
-// Two tokens of one directory are two callers: each statement checks one token, and one version of the settings.
-function callerKey(caller: Caller): string {
-  return `${caller.directoryId}/${caller.tokenId}/${caller.digest.toString('base64')}/${caller.settings}`;
-}
-
 function userRow(user: UserFacts): Record<string, unknown> {
   return {
     user_name: user.userName,
@@ -477,17 +379,6 @@ function programRow(program: GroupProgram): Record<string, unknown> {
   if (program.add) row.add = program.add;
   if (program.remove) row.remove = program.remove;
   return row;
-}
-
-function stored(row: StoredRow): Stored {
-  return {
-    id: row.id,
-    doc: row.doc,
-    version: row.version,
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-    related: row.related,
-  };
 }
 
 function isUniqueViolation(error: unknown): boolean {

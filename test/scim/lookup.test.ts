@@ -109,7 +109,7 @@ describe.each(['Users', 'Groups'] as const)('%s', (type) => {
     `a look-up with %j (seed ${seed})`,
     async (paging) => {
       for (const filter of keys[type]) {
-        for (const text of ['many', 'Many', 'many@b.c', 'a', 'Work', 'a@b.c']) {
+        for (const text of ['Many', 'a', 'a@b.c']) {
           await agree(type, filter.replace('@', JSON.stringify(text)), paging);
         }
       }
