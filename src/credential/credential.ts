@@ -42,6 +42,8 @@ export function openCredentials(encryptionKey: Buffer): Credentials {
     Buffer.from(hkdfSync('sha256', encryptionKey, Buffer.alloc(0), `lockstep/${purpose}`, 32));
   const digestKey = derive('credential-digest');
   const sealKey = derive('seal');
+  // A key of its own for each context: many boxes of one (cursors) wear out no key that guards another (secrets).
+  const sealKeyOf = (context: string) => createHmac('sha256', sealKey).update(context).digest();
   const digest = (secret: string) => createHmac('sha256', digestKey).update(secret).digest();
 
   const adopt = (operatorKey: string): Presented => {
@@ -64,12 +66,12 @@ export function openCredentials(encryptionKey: Buffer): Credentials {
     adopt,
     seal(plain, context) {
       const nonce = randomBytes(12);
-      const cipher = createCipheriv('aes-256-gcm', sealKey, nonce).setAAD(Buffer.from(context));
+      const cipher = createCipheriv('aes-256-gcm', sealKeyOf(context), nonce).setAAD(Buffer.from(context));
       const body = Buffer.concat([cipher.update(plain, 'utf8'), cipher.final()]);
       return Buffer.concat([nonce, cipher.getAuthTag(), body]);
     },
     open(box, context) {
-      const decipher = createDecipheriv('aes-256-gcm', sealKey, box.subarray(0, 12))
+      const decipher = createDecipheriv('aes-256-gcm', sealKeyOf(context), box.subarray(0, 12))
         .setAAD(Buffer.from(context))
         .setAuthTag(box.subarray(12, 28));
       return Buffer.concat([decipher.update(box.subarray(28)), decipher.final()]).toString('utf8');

@@ -115,10 +115,11 @@ create table mirror_user (
   updated_at timestamptz not null default now(),
   unique (directory_id, user_name_key)
 );
-create index mirror_user_external_id on mirror_user (directory_id, external_id) where external_id is not null;
+-- Not partial, and with the id: they also serve a list in this order, whose end is the users without a value.
+create index mirror_user_external_id on mirror_user (directory_id, external_id, id);
 -- The key first: an index that begins with the tenant is one that row-level security offers to every look-up by id.
 create index mirror_user_email on mirror_user (email_key, tenant_id);
-create index mirror_user_display_name on mirror_user (directory_id, display_name_key) where display_name_key is not null;
+create index mirror_user_display_name on mirror_user (directory_id, display_name_key, id);
 create index mirror_user_updated on mirror_user (directory_id, updated_at, id);
 create index mirror_user_created on mirror_user (directory_id, created_at, id);
 create index mirror_user_page on mirror_user (directory_id, id);
@@ -162,7 +163,7 @@ create table mirror_group (
 );
 -- Entra pushes two groups of one name with different externalIds; the same name and externalId is one group.
 create unique index mirror_group_once on mirror_group (directory_id, display_name_key, coalesce(external_id, ''));
-create index mirror_group_external_id on mirror_group (directory_id, external_id) where external_id is not null;
+create index mirror_group_external_id on mirror_group (directory_id, external_id, id);
 create index mirror_group_updated on mirror_group (directory_id, updated_at, id);
 create index mirror_group_created on mirror_group (directory_id, created_at, id);
 create index mirror_group_page on mirror_group (directory_id, id);

@@ -7,22 +7,16 @@
  */
 import type pg from 'pg';
 import { batch } from './batch.ts';
+import { bits, type Caller, callerKey, callerValues, type Proof, proofValues } from './caller.ts';
+import { type Find, openFind } from './find.ts';
+import { type Stored, type StoredRow, stored } from './stored.ts';
+
+export { bits, type Caller, type Proof } from './caller.ts';
+export type { LookedUp, LookupKey } from './find.ts';
+export type { Stored } from './stored.ts';
 
 /** Functions of this room, for the migrate step. */
 export const directoryFunctions = new URL('directory.sql', import.meta.url);
-
-/** What a SCIM request shows of who is asking. `digest` is the keyed digest of the token's secret, 32 bytes. */
-export interface Proof {
-  directoryId: string;
-  tokenId: string;
-  digest: Buffer;
-}
-
-/** Who is asking, and by which version of the directory's settings the request was read. */
-export interface Caller extends Proof {
-  /** `version` of {@link DirectorySettings}; null where nothing was read by them. */
-  settings: number | null;
-}
 
 /**
  * Why a caller was not let in. `unknown` also stands for a foreign directory, a wrong secret and a missing row; `moved`
@@ -61,17 +55,6 @@ export interface UserFacts {
   doc: Record<string, unknown>;
 }
 
-/** A row of the mirror as read: `doc` is the resource's JSON text without id, meta, groups and members. */
-export interface Stored {
-  id: string;
-  doc: string;
-  version: number;
-  createdAt: Date;
-  updatedAt: Date;
-  /** JSON text: a user's groups `[{value, display, type}]`, a group's members likewise; null for none or not asked. */
-  related: string | null;
-}
-
 export type Written =
   | { outcome: 'ok'; at: Date }
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
@@ -95,7 +78,10 @@ export type GroupWritten =
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
 
 export type Read = { outcome: 'ok'; row: Stored } | { outcome: Refused | 'not_found' };
-export type Found = { outcome: 'ok'; total: number; rows: Stored[] } | { outcome: Refused };
+/** `key`: what the query said of the row's place in its order. */
+export type Found =
+  | { outcome: 'ok'; total: number; rows: (Stored & { key: string | null })[] }
+  | { outcome: Refused };
 
 /**
  * Told after each commit that changed something, with the tenant's directory; must not throw and is not awaited.
@@ -139,14 +125,17 @@ export interface DirectoryStore {
     program: GroupProgram,
     receivedAt: Date,
   ): Promise<GroupWritten>;
+  /** Resources with this key; `withRelated`: with their groups or members. Concurrent look-ups share a statement. */
+  find: Find;
   /** displayName and externalId stand in columns, so that a rename rewrites no document; `doc` comes back with them. */
   readGroup(caller: Caller, id: string, withMembers: boolean): Promise<Read>;
   deleteGroup(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
   /**
    * Runs a compiled query. `sql` reads `$1` (directory id) and `$2[n]` (text parameters from 1, cast where used) and
-   * yields the columns total, id, doc (text), version, created_at, updated_at, related.
+   * yields the columns total, id, doc (text), version, created_at, updated_at, related, key. With `inOrder` it is read
+   * from an index that has its order, if there is one.
    */
-  query(caller: Caller, sql: string, params: string[]): Promise<Found>;
+  query(caller: Caller, sql: string, params: string[], inOrder?: boolean): Promise<Found>;
 }
 
 /** Case-insensitive comparison key (RFC 7643 §2.3.1, caseExact false): NFC, lower case. */
@@ -158,17 +147,6 @@ interface Row {
   outcome: string;
   id: string | null;
   at?: Date | null;
-}
-
-interface StoredRow {
-  outcome: string;
-  total?: string | null;
-  id: string;
-  doc: string;
-  version: number;
-  created_at: Date;
-  updated_at: Date;
-  related: string | null;
 }
 
 interface SettingsRow {
@@ -245,6 +223,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       ),
     { parallel: 4, limit: 64 },
   );
+
+  const find = openFind(pool);
 
   return {
     async exchange({ directoryId, clientId, digest, token, seconds }) {
@@ -342,6 +322,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       }
     },
 
+    find,
+
     async readGroup(caller, id, withMembers) {
       const { rows } = await pool.query<StoredRow>({
         name: 'mirror_groups_read',
@@ -357,18 +339,18 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       return one(caller, 'mirror_group_delete', [id, version, receivedAt], receivedAt);
     },
 
-    async query(caller, sql, params) {
+    async query(caller, sql, params, inOrder = false) {
       const { rows } = await pool.query<StoredRow>({
         name: 'mirror_query',
-        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5, $6)',
-        values: [...callerValues(caller), sql, params],
+        text: 'select * from mirror_query($1, $2, $3::text::bit(256), $4, $5, $6, $7)',
+        values: [...callerValues(caller), sql, params, inOrder],
       });
       const first = rows[0];
       if (first && first.outcome !== 'ok') return { outcome: first.outcome as Refused };
       return {
         outcome: 'ok',
         total: Number(first?.total ?? 0),
-        rows: rows.filter((r) => r.id !== null).map(stored),
+        rows: rows.filter((r) => r.id !== null).map((r) => ({ ...stored(r), key: r.key ?? null })),
       };
     },
   };
@@ -392,26 +374,6 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     onCommitted(caller.directoryId, receivedAt, at);
     return { outcome: 'ok', at };
   }
-}
-
-function proofValues(proof: Proof): [string, string, string] {
-  return [proof.directoryId, proof.tokenId, bits(proof.digest)];
-}
-
-function callerValues(caller: Caller): [string, string, string, number | null] {
-  return [...proofValues(caller), caller.settings];
-}
-
-/** 32 bytes as the text of a `bit(256)`. */
-export function bits(digest: Buffer): string {
-  let text = '';
-  for (const byte of digest) text += byte.toString(2).padStart(8, '0');
-  return text;
-}
-
-// Two tokens of one directory are two callers: each statement checks one token, and one version of the settings.
-function callerKey(caller: Caller): string {
-  return `${caller.directoryId}/${caller.tokenId}/${caller.digest.toString('base64')}/${caller.settings}`;
 }
 
 function userRow(user: UserFacts): Record<string, unknown> {
@@ -442,17 +404,6 @@ function programRow(program: GroupProgram): Record<string, unknown> {
   if (program.add) row.add = program.add;
   if (program.remove) row.remove = program.remove;
   return row;
-}
-
-function stored(row: StoredRow): Stored {
-  return {
-    id: row.id,
-    doc: row.doc,
-    version: row.version,
-    createdAt: row.created_at,
-    updatedAt: row.updated_at,
-    related: row.related,
-  };
 }
 
 function isUniqueViolation(error: unknown): boolean {

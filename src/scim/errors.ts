@@ -6,7 +6,7 @@
  */
 import type { Refused } from '../directory/directory.ts';
 
-/** RFC 7644 §3.12, table 9. */
+/** RFC 7644 §3.12, table 9, and RFC 9865 §2.1, table 3. */
 export type ScimType =
   | 'invalidFilter'
   | 'tooMany'
@@ -17,7 +17,10 @@ export type ScimType =
   | 'noTarget'
   | 'invalidValue'
   | 'invalidVers'
-  | 'sensitive';
+  | 'sensitive'
+  | 'invalidCursor'
+  | 'expiredCursor'
+  | 'invalidCount';
 
 export interface ScimError {
   status: number;

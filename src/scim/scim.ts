@@ -13,6 +13,7 @@ import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
 import { type AdmissionLimits, type Ended, openAdmission } from './admission.ts';
 import { type BodyLimits, ClientGone, type JsonObject, openBodies, quote } from './body.ts';
+import { openCursors } from './cursor.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
 import {
@@ -38,6 +39,8 @@ export interface ScimLimits extends BodyLimits, AdmissionLimits {
   pageDefault: number;
   /** Resources a page has at most, advertised as filter.maxResults; default 200. */
   pageMax: number;
+  /** Seconds for which a cursor is good, advertised as pagination.cursorTimeout; default 3,600. */
+  cursorSeconds: number;
 }
 
 export const defaultLimits: ScimLimits = {
@@ -50,6 +53,7 @@ export const defaultLimits: ScimLimits = {
   failuresPerMinute: 100,
   pageDefault: 100,
   pageMax: 200,
+  cursorSeconds: 3600,
 };
 
 /** What a request was and became, for metrics. */
@@ -101,7 +105,7 @@ export function scimRouter(options: ScimOptions): express.Router {
   const limits = { ...defaultLimits, ...options.limits };
   const users = openUsers(store);
   const groups = openGroups(store);
-  const lists = openLists(store, limits);
+  const lists = openLists(store, openCursors(credentials, limits.cursorSeconds), limits);
   const discovery = openDiscovery(limits);
   const settingsOf = openSettings(store);
   const admission = openAdmission(limits);
@@ -323,20 +327,22 @@ export function scimRouter(options: ScimOptions): express.Router {
   route('/Users/.search', 'User', { POST: search('User') });
   route('/Groups/.search', 'Group', { POST: search('Group') });
   route('/.search', 'Search', { POST: search('User', 'Group') });
+  // A query against the root is one over all resources (RFC 7644 §3.4.2.1).
+  route('/', 'Search', { GET: (request) => lists.list(request, ['User', 'Group']) });
   route('/Users/:id', 'User', {
     GET: one('user', users.read),
     PUT: one('user', users.replace),
     PATCH: one('user', users.patch),
     DELETE: one('user', users.remove),
   });
-  route('/Users', 'User', { GET: (request) => lists.list(request, 'User'), POST: users.create });
+  route('/Users', 'User', { GET: (request) => lists.list(request, ['User']), POST: users.create });
   route('/Groups/:id', 'Group', {
     GET: one('group', groups.read),
     PUT: one('group', groups.replace),
     PATCH: one('group', groups.patch),
     DELETE: one('group', groups.remove),
   });
-  route('/Groups', 'Group', { GET: (request) => lists.list(request, 'Group'), POST: groups.create });
+  route('/Groups', 'Group', { GET: (request) => lists.list(request, ['Group']), POST: groups.create });
   route('/ServiceProviderConfig', 'ServiceProviderConfig', { GET: entered(discovery.config) });
   route('/ResourceTypes', 'ResourceType', { GET: entered(discovery.resourceTypes) });
   route('/ResourceTypes/:id', 'ResourceType', { GET: entered(discovery.resourceType) });

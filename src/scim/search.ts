@@ -1,7 +1,7 @@
 /**
- * What a list request asks for, from a query string or from a SearchRequest body (RFC 7644 §3.4.2 and §3.4.3).
- * Promises: a parameter of the wrong type is refused by name; numbers out of range are read as RFC 7644 §3.4.2.4
- * says, so `startIndex` is at least 1 and `count` at least 0.
+ * What a list request asks for, from a query string or from a SearchRequest body (RFC 7644 §3.4.2 and §3.4.3,
+ * RFC 9865 §2). Promises: a parameter of the wrong type is refused by name; by index, numbers out of range are read as
+ * RFC 7644 §3.4.2.4 says, so `startIndex` is at least 1 and `count` at least 0; by cursor, `count` is at least 1.
  */
 import { type JsonObject, quote } from './body.ts';
 import { done, failed, type Refusal, type Result } from './errors.ts';
@@ -13,6 +13,8 @@ export interface Search {
   filter?: string;
   sortBy?: string;
   sortOrder?: string;
+  /** Paging by cursor; empty begins it. */
+  cursor?: string;
   /** From 1. */
   startIndex: number;
   /** At least 0; undefined leaves it to the server. */
@@ -32,14 +34,20 @@ export function readQuery(request: Pick<ScimRequest, 'query' | 'settings'>): Res
     if (!value.ok) return value;
     if (value.value !== undefined) search[name] = value.value;
   }
+  if (query.has('cursor')) {
+    const value = parameter(query, 'cursor');
+    if (!value.ok) return value;
+    search.cursor = value.value ?? '';
+  }
+  const numbers: Numbers = {};
   for (const name of ['startIndex', 'count'] as const) {
     const value = parameter(query, name);
     if (!value.ok) return value;
     if (value.value === undefined) continue;
-    if (!/^\s*[+-]?\d+\s*$/.test(value.value)) return notInteger(name, value.value);
-    search[name] = inRange(name, Number(value.value));
+    const integer = /^\s*[+-]?\d+\s*$/.test(value.value) ? Number(value.value) : undefined;
+    numbers[name] = { integer, given: value.value };
   }
-  return done(search);
+  return paged(search, numbers);
 }
 
 export function readSearch(body: JsonObject, schemas: DirectorySchemas): Result<Search> {
@@ -62,21 +70,54 @@ export function readSearch(body: JsonObject, schemas: DirectorySchemas): Result<
     if (typeof value !== 'string') return wrongType(name, 'a string');
     if (value !== '') search[name] = value;
   }
+  const cursor = fields.get('cursor') ?? null;
+  if (cursor !== null && typeof cursor !== 'string') return wrongType('cursor', 'a string');
+  if (cursor !== null) search.cursor = cursor;
+  const numbers: Numbers = {};
   for (const name of ['startIndex', 'count'] as const) {
     const value = fields.get(name.toLowerCase()) ?? null;
     if (value === null) continue;
-    if (typeof value !== 'number' || !Number.isInteger(value)) return notInteger(name, JSON.stringify(value));
-    search[name] = inRange(name, value);
+    const integer = typeof value === 'number' && Number.isInteger(value) ? value : undefined;
+    numbers[name] = { integer, given: JSON.stringify(value) };
+  }
+  return paged(search, numbers);
+}
+
+/** As given, `integer` undefined for what is none. */
+type Numbers = Partial<Record<'startIndex' | 'count', { integer: number | undefined; given: string }>>;
+
+function paged(search: Search, { startIndex, count }: Numbers): Result<Search> {
+  if (startIndex) {
+    if (startIndex.integer === undefined) return notInteger('startIndex', startIndex.given);
+    search.startIndex = Math.min(Math.max(startIndex.integer, 1), LAST);
+  }
+  if (search.cursor === undefined) {
+    if (count && count.integer === undefined) return notInteger('count', count.given);
+    if (count?.integer !== undefined) search.count = Math.min(Math.max(count.integer, 0), LAST);
+    return done(search);
+  }
+  if (search.startIndex > 1) {
+    return failed(
+      400,
+      'invalidValue',
+      'The request gives both startIndex and cursor, which are two ways of paging. Give one of them.',
+    );
+  }
+  if (count) {
+    if (count.integer === undefined || count.integer < 1) {
+      return failed(
+        400,
+        'invalidCount',
+        `The parameter count is ${quote(count.given)}. With a cursor, give it a whole number from 1.`,
+      );
+    }
+    search.count = Math.min(count.integer, LAST);
   }
   return done(search);
 }
 
 /** Beyond this there is nothing to page through, and PostgreSQL's offset still takes it. */
 const LAST = 1_000_000_000;
-
-function inRange(name: 'startIndex' | 'count', value: number): number {
-  return Math.min(Math.max(value, name === 'count' ? 0 : 1), LAST);
-}
 
 function notInteger(name: string, value: string): Refusal {
   return failed(400, 'invalidValue', `The parameter ${name} is ${quote(value)}. Give it a whole number.`);

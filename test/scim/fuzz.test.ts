@@ -110,6 +110,7 @@ const query = fc
       sortOrder: fc.constantFrom('ascending', 'descending', 'up'),
       startIndex: fc.oneof(fc.integer().map(String), text),
       count: fc.oneof(fc.integer().map(String), text),
+      cursor: fc.oneof(fc.constant(''), text),
       attributes: name,
       excludedAttributes: name,
     },
@@ -120,7 +121,17 @@ const query = fc
     return entries.length > 0 ? `?${new URLSearchParams(entries)}` : '';
   });
 const path = fc.oneof(
-  fc.constantFrom('/Users', '/Groups', '/.search', '/Users/.search', '/Schemas', '/Nothing', '/Me', '/Bulk'),
+  fc.constantFrom(
+    '/',
+    '/Users',
+    '/Groups',
+    '/.search',
+    '/Users/.search',
+    '/Schemas',
+    '/Nothing',
+    '/Me',
+    '/Bulk',
+  ),
   fc.tuple(fc.constantFrom('/Users/', '/Groups/'), fc.nat(1)).map(([p, i]) => p + ids[i]),
   fc.string({ maxLength: 20 }).map((s) => `/Users/${encodeURIComponent(s.toWellFormed())}`),
 );

@@ -155,6 +155,42 @@ describe('search', () => {
     expect(users.body.totalResults).toBe(1);
     expect((await client.post('/.search', { filter: 'nonsense eq 1' })).status).toBe(400);
   });
+
+  test.each(['', '/'])('GET of the base URL%s is a search over all of it', async (path) => {
+    const query = `?filter=${encodeURIComponent('displayName eq "b" or userName eq "u01@example.com"')}`;
+    const reply = await client.get(path + query);
+    expect(reply.body.Resources.map((r) => r.userName ?? r.displayName)).toEqual(['u01@example.com', 'B']);
+    expect((await client.get(path)).body.totalResults).toBe(15);
+    expect((await client.get(`${path}?filter=nonsense`)).body.scimType).toBe('invalidFilter');
+  });
+
+  // RFC 7644 §3.4.2.1: "as if there is no attribute value".
+  test.each([
+    ['userName pr', 12],
+    ['not (userName pr)', 3],
+    ['userName ne "u01@example.com"', 14],
+    ['userName sw "u" or displayName eq "A"', 13],
+    ['userName eq null', 3],
+    ['members pr', 0],
+    ['not (members.value pr)', 15],
+    ['emails[type eq "work"] or displayName eq "A"', 13],
+    [`${coreUser}:userName sw "u0"`, 10],
+    [`not (${enterprise}:department eq "odd")`, 9],
+  ])('over all types, what a type does not define has no value: %s', async (filter, total) => {
+    expect((await client.post('/.search', { filter })).body.totalResults).toBe(total);
+  });
+
+  test('over all types, an order that one type does not have leaves it in the order of ids', async () => {
+    const { body } = await client.post('/.search', { sortBy: 'userName', sortOrder: 'descending', count: 8 });
+    expect(body).toMatchObject({ totalResults: 15, itemsPerPage: 8 });
+    for (const wrong of [
+      { sortBy: 'nonsense' },
+      { filter: 'groups.$ref pr' },
+      { filter: 'members.$ref pr' },
+    ]) {
+      expect((await client.post('/.search', wrong)).status).toBe(400);
+    }
+  });
 });
 
 describe('discovery', () => {

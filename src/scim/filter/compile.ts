@@ -46,6 +46,7 @@ export type CompiledSql = Sql;
 
 /**
  * @param offset parameters that stand before this expression's in `$2`
+ * @param others as for {@link resolveFilter}
  * @returns an error of scimType invalidFilter for what the schema or the mirror cannot answer
  */
 export function compileFilter(
@@ -53,8 +54,9 @@ export function compileFilter(
   schemas: ResourceSchemas,
   resourceType: ResourceType,
   offset = 0,
+  others: readonly ResourceSchemas[] = [],
 ): Result<CompiledSql> {
-  const predicate = resolveFilter(node, schemas);
+  const predicate = resolveFilter(node, schemas, others);
   if (!predicate.ok) return predicate;
   const unanswerable = findUnfilterable(predicate.value, resourceType);
   if (unanswerable) {
@@ -150,7 +152,7 @@ function writeMeta(b: Build, meta: AttributeRef, where: Predicate): string {
 }
 
 /** Texts that the `value` of an element must equal for `where` to hold. */
-function valuesRequired(where: Predicate): (Comparand & { type: 'text' })[] {
+export function valuesRequired(where: Predicate): (Comparand & { type: 'text' })[] {
   if (where.kind === 'and') return where.of.flatMap(valuesRequired);
   if (where.kind !== 'test' || where.target.attribute.name !== 'value') return [];
   const { test } = where;
@@ -186,9 +188,8 @@ function writeTest(b: Build, { target, test }: Predicate & { kind: 'test' }, con
 function prefilter(b: Build, target: AttributeRef, to: Comparand & { type: 'text' }): string | null {
   if (target.extension) return null;
   if (b.resourceType === 'User' && target.attribute.name === 'emails') {
-    // The store keeps addresses trimmed; blank ones it does not keep.
-    const key = normalise(to.value.trim());
-    if (key === '') return null;
+    const key = emailKeyOf(to.value);
+    if (key === null) return null;
     const p = b.param(key);
     return (
       `(r.email_key = ${p} or r.id = any (array(select m.user_id from mirror_email m ` +
@@ -196,6 +197,11 @@ function prefilter(b: Build, target: AttributeRef, to: Comparand & { type: 'text
     );
   }
   return membershipMeets(b, { ...target, sub: findSub(target.attribute, 'value') }, { op: 'eq', to });
+}
+
+/** The store keeps addresses trimmed; blank ones it does not keep. */
+export function emailKeyOf(address: string): string | null {
+  return normalise(address.trim()) || null;
 }
 
 /** Whether one value meets the test; true or false, never null. */

@@ -5,7 +5,9 @@
  * {@link matches} holds true.
  */
 export { type CompiledSql, compileFilter, type ResourceType } from './compile.ts';
+export { type Lookup, lookupOf } from './lookup.ts';
 export { elementMatcher, matches } from './match.ts';
 export { filterLimits, type ParseOptions, type Path, parseFilter, parsePath } from './parser.ts';
-export { compileSort } from './sort.ts';
+export { afterPosition, type Position, positionKey } from './position.ts';
+export { byId, compileSort, type Order } from './sort.ts';
 export type { CompareOperator, Filter } from './tree.ts';

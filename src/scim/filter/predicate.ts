@@ -14,7 +14,7 @@ import { parseInstant } from '../schema/instant.ts';
 import {
   type Attribute,
   type AttributeRef,
-  findAttribute,
+  findAmong,
   findSub,
   type ResourceSchemas,
 } from '../schema/schema.ts';
@@ -42,9 +42,17 @@ interface Scope {
   title: string;
 }
 
-export function resolveFilter(node: Filter, schemas: ResourceSchemas): Result<Predicate> {
+/**
+ * @param others schemas of further types that the same filter goes over: what only they define is an attribute
+ *   without a value here (RFC 7644 §3.4.2.1)
+ */
+export function resolveFilter(
+  node: Filter,
+  schemas: ResourceSchemas,
+  others: readonly ResourceSchemas[] = [],
+): Result<Predicate> {
   return resolve(node, {
-    find: (path) => findAttribute(schemas, path),
+    find: (path) => findAmong([schemas, ...others], path),
     title: `A ${schemas.core.name}`,
   });
 }

@@ -1,13 +1,12 @@
 /**
  * `sortBy` and `sortOrder` as an SQL order (RFC 7644 §3.4.2.3). Promises: text that is not case exact is sorted
  * without case; of a multi-valued attribute the primary value counts, else the first; resources without a value come
- * last in ascending order and first in descending; equal ones stand in the order of their ids, so that pages do not
- * overlap.
+ * last in ascending order and first in descending; equal ones stand in the order of their ids, so that no two
+ * resources are equal. Descending is ascending read backwards, ids too: an index serves both.
  */
 import { quote } from '../body.ts';
 import { done, failed, type Result } from '../errors.ts';
-import { type AttributeRef, findAttribute, findSub, type ResourceSchemas } from '../schema/schema.ts';
-import type { CompiledSql } from './compile.ts';
+import { type AttributeRef, findAmong, findSub, type ResourceSchemas } from '../schema/schema.ts';
 import {
   type Build,
   build,
@@ -22,10 +21,30 @@ import {
   scalar,
 } from './place.ts';
 
+/** What resources are ordered by before their ids. */
+export interface OrderKey {
+  sql: string;
+  type: 'text' | 'boolean' | 'numeric' | 'timestamptz';
+  nullable: boolean;
+}
+
+/** An order of resources that no two of them share. */
+export interface Order {
+  /** The inside of an `order by`, ending with `r.id`. */
+  sql: string;
+  /** null for ids alone */
+  key: OrderKey | null;
+  descending: boolean;
+  params: string[];
+}
+
+export const byId: Order = { sql: 'r.id', key: null, descending: false, params: [] };
+
 /**
- * @returns the inside of an `order by`, ending with `r.id`; an error of scimType invalidPath for a `sortBy` that
- *   names nothing sortable, invalidValue for an unknown `sortOrder`
+ * @returns an error of scimType invalidPath for a `sortBy` that names nothing sortable, invalidValue for an unknown
+ *   `sortOrder`
  * @param offset parameters that stand before this expression's in `$2`
+ * @param others schemas of further types that the same order goes over: by what only they define, ids decide here
  */
 export function compileSort(
   sortBy: string,
@@ -33,7 +52,8 @@ export function compileSort(
   schemas: ResourceSchemas,
   resourceType: ResourceType,
   offset = 0,
-): Result<CompiledSql> {
+  others: readonly ResourceSchemas[] = [],
+): Result<Order> {
   const order = (sortOrder ?? 'ascending').toLowerCase();
   if (order !== 'ascending' && order !== 'descending') {
     return failed(
@@ -42,7 +62,7 @@ export function compileSort(
       `sortOrder is ${quote(order)}; it must be "ascending" or "descending".`,
     );
   }
-  const target = sortable(findAttribute(schemas, sortBy));
+  const target = sortable(findAmong([schemas, ...others], sortBy));
   const column = target && columnOf(target, resourceType);
   if (!target || column === 'unfilterable') {
     return failed(
@@ -53,13 +73,19 @@ export function compileSort(
       }.`,
     );
   }
-  const direction = order === 'ascending' ? 'asc nulls last' : 'desc nulls first';
-  return done(
-    build(resourceType, offset, (b) => {
-      const key = column ? columnKey(column, target) : documentKey(b, target);
-      return key === 'r.id' ? `r.id ${direction}` : `${key} ${direction}, r.id`;
-    }),
-  );
+  const descending = order === 'descending';
+  let key: OrderKey | null = null;
+  const { sql, params } = build(resourceType, offset, (b) => {
+    key = column ? columnKey(column, target) : documentKey(b, target);
+    return orderBy(key, descending);
+  });
+  return done({ sql, key, descending, params });
+}
+
+/** An index in ascending order has nulls last, and first when it is read backwards. */
+function orderBy(key: OrderKey | null, descending: boolean): string {
+  const direction = descending ? 'desc nulls first' : 'asc nulls last';
+  return key ? `${key.sql} ${direction}, r.id ${direction}` : `r.id ${direction}`;
 }
 
 function sortable(found: AttributeRef | null): AttributeRef | null {
@@ -71,20 +97,24 @@ function sortable(found: AttributeRef | null): AttributeRef | null {
   return value && { ...found, sub: value };
 }
 
-function columnKey(slot: Slot, target: AttributeRef): string {
+/** @returns null where ids alone decide: sorted by them, or by what all resources share */
+function columnKey(slot: Slot, target: AttributeRef): OrderKey | null {
   switch (slot.kind) {
-    case 'uuid':
     case 'boolean':
+      return { sql: slot.column, type: 'boolean', nullable: false };
     case 'instant':
-      return slot.column;
-    case 'text':
-      return (target.sub ?? target.attribute).caseExact ? slot.text : (slot.key ?? normalisedText(slot.text));
+      return { sql: slot.column, type: 'timestamptz', nullable: false };
+    case 'text': {
+      const exact = (target.sub ?? target.attribute).caseExact;
+      const sql = exact ? slot.text : (slot.key ?? normalisedText(slot.text));
+      return { sql, type: 'text', nullable: !slot.always };
+    }
     default:
-      return 'r.id';
+      return null;
   }
 }
 
-function documentKey(b: Build, target: AttributeRef): string {
+function documentKey(b: Build, target: AttributeRef): OrderKey | null {
   const { attribute, sub } = target;
   if (!attribute.multiValued) {
     const base = target.extension ? member(b, documentOf, target.extension.id).json : documentOf;
@@ -93,16 +123,23 @@ function documentKey(b: Build, target: AttributeRef): string {
   }
   const e = b.alias();
   const slot = sub ? member(b, `${e}.v`, sub.name) : scalar(`${e}.v`);
+  const value = valueKey(slot, target);
+  if (!value) return null;
   const from = elementsOf(b, target, documentOf, e).replace(` as ${e}(v)`, ` with ordinality as ${e}(v, n)`);
   const primary = sub ? `${member(b, `${e}.v`, 'primary').text} = 'true' desc nulls last, ` : '';
-  return `(select ${valueKey(slot, target)} from ${from} order by ${primary}${e}.n limit 1)`;
+  return { ...value, sql: `(select ${value.sql} from ${from} order by ${primary}${e}.n limit 1)` };
 }
 
-function valueKey(slot: Slot, target: AttributeRef): string {
-  if (slot.kind !== 'json' && slot.kind !== 'json-scalar') return 'r.id';
+/** What of a long text decides its place: a cursor carries it, and a URL holds a cursor. */
+const KEY_CHARACTERS = 512;
+
+function valueKey(slot: Slot, target: AttributeRef): OrderKey | null {
+  if (slot.kind !== 'json' && slot.kind !== 'json-scalar') return null;
   const named = target.sub ?? target.attribute;
-  if (named.type === 'decimal' || named.type === 'integer') return numberOf(slot.json);
-  return named.caseExact || named.type === 'boolean' || named.type === 'dateTime'
-    ? slot.text
-    : normalisedText(slot.text);
+  if (named.type === 'decimal' || named.type === 'integer') {
+    return { sql: numberOf(slot.json), type: 'numeric', nullable: true };
+  }
+  const exact = named.caseExact || named.type === 'boolean' || named.type === 'dateTime';
+  const text = exact ? slot.text : normalisedText(slot.text);
+  return { sql: `left(${text}, ${KEY_CHARACTERS})`, type: 'text', nullable: true };
 }

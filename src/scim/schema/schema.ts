@@ -51,6 +51,15 @@ export function findAttribute(schemas: ResourceSchemas, path: string): Attribute
   return schema === schemas.core ? inSchema(null, schema, rest, true) : inSchema(schema, schema, rest, false);
 }
 
+/** {@link findAttribute} in the first of several that has it. */
+export function findAmong(several: readonly ResourceSchemas[], path: string): AttributeRef | null {
+  for (const schemas of several) {
+    const found = findAttribute(schemas, path);
+    if (found) return found;
+  }
+  return null;
+}
+
 /** The extension of this URN, in any case; null for anything else. */
 export function findExtension(schemas: ResourceSchemas, urn: string): Schema | null {
   const lower = urn.toLowerCase();

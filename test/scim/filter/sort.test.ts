@@ -73,10 +73,10 @@ test('groups are sorted by name without case', async () => {
 
 test('users sorted by active: inactive ones first', async () => {
   expect(await sorted('User', 'active')).toBe('b A c');
-  expect(await sorted('User', 'active', 'descending')).toBe('A c b');
+  expect(await sorted('User', 'active', 'descending')).toBe('c A b');
 });
 
-test('what sorts equal stands in the order of ids', async () => {
+test('what sorts equal stands in the order of ids, in descending order backwards too', async () => {
   expect(await sorted('User', 'nickName')).toBe('b A c');
-  expect(await sorted('User', 'nickName', 'descending')).toBe('b A c');
+  expect(await sorted('User', 'nickName', 'descending')).toBe('c A b');
 });

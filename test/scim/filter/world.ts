@@ -172,7 +172,7 @@ export async function select(
   { sql, params }: CompiledSql,
   order = 'r.id',
 ): Promise<string[]> {
-  const shown = `${columns}, null from ${tables[type]} r`;
+  const shown = `${columns}, null, null from ${tables[type]} r`;
   const rows = await query(store, directory, shown, `(${sql})`, params, order);
   return rows.map((row) => row.id);
 }
@@ -190,7 +190,7 @@ export async function readAll(
   const rows = await query(
     store,
     directory,
-    `${shown}, ${related} from ${tables[type]} r`,
+    `${shown}, ${related}, null from ${tables[type]} r`,
     'true',
     [],
     'r.id',
