@@ -71,7 +71,11 @@ export async function installPeers(): Promise<string | undefined> {
     });
     npm.once('close', resolve);
   });
-  return code === 0 ? undefined : `npm ci in bench/peers ended with ${code}: ${said.slice(-500).trim()}`;
+  const words = said
+    .replaceAll(/(npm error|\s)+/g, ' ')
+    .trim()
+    .slice(0, 200);
+  return code === 0 ? undefined : `npm ci in bench/peers ended with ${code}: ${words}`;
 }
 
 /** @throws Error when a peer does not start */

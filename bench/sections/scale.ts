@@ -35,6 +35,7 @@ export const scale: Section = {
     const plans: Record<string, Record<number, Plan>> = {};
     for (const [users, filled] of Object.entries(tenants)) {
       for (const [name, plan] of Object.entries(lookUps(filled, Number(users)))) {
+        await refuseWrong(lockstep.port, name, plan);
         plans[name] = { ...plans[name], [users]: plan };
       }
       const cursors = await deepCursors(bench, lockstep.port, filled, Number(users));
@@ -88,6 +89,16 @@ function lookUps(filled: Filled, users: number): Record<string, Plan> {
     'filter emails[type eq "work"].value eq': getByFilter(filled, 'emails[type eq "work"].value eq "{name}"'),
     [BY_INDEX]: listDeep(filled, users),
   };
+}
+
+/** A figure over wrong answers is no figure: a filter finds one user, a page is full. */
+async function refuseWrong(port: number, name: string, plan: Plan): Promise<void> {
+  const path = plan.path.replace('{name}', plan.values?.at(-1)?.name ?? '');
+  const response = await fetch(`http://127.0.0.1:${port}${path}`, { headers: plan.headers });
+  const { Resources } = (await response.json()) as { Resources?: unknown[] };
+  const expected = name === BY_INDEX ? PAGE : 1;
+  if (Resources?.length !== expected)
+    throw new Error(`${name}: ${Resources?.length} users (${response.status}) instead of ${expected}`);
 }
 
 /** As USER has it. */
