@@ -26,7 +26,7 @@ const OPERATIONS: Record<string, (ground: GroupedGround, size: number) => Plan> 
 
 export const group: Section = {
   name: 'Groups by size, workers stopped, c=1',
-  seconds: { quick: 25, full: 100 },
+  seconds: { quick: 20, full: 100 },
   async run(bench) {
     const { postgres, template } = bench;
     const lockstep = await bench.lockstep('api');

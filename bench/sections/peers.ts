@@ -108,7 +108,7 @@ async function measure(
   found: Found,
   memory: Map<string, number>,
 ): Promise<void> {
-  const seconds = bench.quick ? 0.4 : 2;
+  const seconds = bench.quick ? 0.3 : 2;
   await warmUp(bench, contestants);
   const own = contestants.length === 1 ? ` (${contestants[0]?.name})` : '';
   for (let round = 0; round < (bench.quick ? 2 : 3); round += 1) {

@@ -18,7 +18,7 @@ const ASKED = 5_000;
 
 export const scale: Section = {
   name: `Look-ups at ${LARGE.toLocaleString('en-US')} users, workers stopped, c=1`,
-  seconds: { quick: 40, full: 90 },
+  seconds: { quick: 25, full: 90 },
   async run(bench) {
     const lockstep = await bench.lockstep('api');
     const seconds = bench.quick ? 0.4 : 2;
