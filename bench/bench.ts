@@ -1,8 +1,11 @@
 /** What every section of the bench works with. */
-import type { Generator, Order, Result } from './generator.ts';
+import { type Ceiling, ceilingPlan } from './ceilings.ts';
+import type { Child } from './child.ts';
+import type { Generator, Plan, Result } from './generator.ts';
 import type { Lockstep } from './lockstep.ts';
+import type { Peer } from './peers.ts';
 import type { BenchPostgres } from './postgres.ts';
-import type { Report } from './report.ts';
+import { type Latency, median, type Report } from './report.ts';
 import type { Filled } from './seed.ts';
 
 export interface Bench {
@@ -15,10 +18,15 @@ export interface Bench {
   template: Filled;
   /** Says what is being measured. */
   note(label: string): void;
-  /** The server with these roles; the one that ran before with others is stopped first. */
-  lockstep(roles: 'api' | 'all'): Promise<Lockstep>;
-  /** Port of the raw Express server. */
-  rawPort: number;
+  /**
+   * The server with these roles; the one that ran before with others is stopped first.
+   * @param fresh also one with the same roles, so that its memory is this section's alone
+   */
+  lockstep(roles: 'api' | 'all', fresh?: 'fresh'): Promise<Lockstep>;
+  /** The raw Express server. */
+  raw: Child;
+  /** The peers, started when first asked for; words when they are not to be had. */
+  peers(): Promise<Peer[] | string>;
   /** A slug that no tenant has yet. */
   slug(): string;
 }
@@ -35,12 +43,38 @@ export function perSecond(result: Result): number {
   return result.done / result.seconds;
 }
 
+/** One measurement of throughput. */
+export interface Pace extends Latency {
+  perSecond: number;
+}
+
+export function paceOf(result: Result): Pace {
+  return { perSecond: perSecond(result), p50: result.latencyMs.p50, p99: result.latencyMs.p99 };
+}
+
+/** Each part's median over the rounds. @throws Error for an empty list */
+export function medianPace(paces: readonly Pace[]): Pace {
+  const of = (part: keyof Pace) => median(paces.map((pace) => pace[part]));
+  return { perSecond: of('perSecond'), p50: of('p50'), p99: of('p99') };
+}
+
+/** The pace of one bare statement a request. */
+export async function ceilingPace(
+  bench: Bench,
+  ceiling: Ceiling,
+  concurrency: number,
+  seconds: number,
+): Promise<Pace> {
+  const plan: Plan = ceilingPlan(ceiling, bench.template.people);
+  return paceOf(await bench.generator.run({ port: bench.raw.port, concurrency, seconds, plan }));
+}
+
 /** Runs each measurement once a round, in turn, so that a slow minute of the machine hits all of them alike. */
-export async function rounds(
+export async function rounds<T>(
   count: number,
-  measurements: Record<string, () => Promise<number>>,
-): Promise<Record<string, number[]>> {
-  const found: Record<string, number[]> = {};
+  measurements: Record<string, () => Promise<T>>,
+): Promise<Record<string, T[]>> {
+  const found: Record<string, T[]> = {};
   for (let round = 0; round < count; round += 1) {
     for (const [name, measure] of Object.entries(measurements)) {
       const values = found[name] ?? [];
@@ -50,5 +84,3 @@ export async function rounds(
   }
   return found;
 }
-
-export type { Order };

@@ -13,8 +13,8 @@ export interface Plan {
   path: string;
   bodies?: string[];
   values?: { id: string; name: string }[];
-  /** `turns`: every value with the first body, then every value with the next. `pairs`: each value with all bodies. */
-  order?: 'turns' | 'pairs';
+  /** So many values with the first body, then the same ones with the next, then the next values. All when absent. */
+  window?: number;
   headers: Record<string, string>;
   expect: number[];
 }
@@ -24,9 +24,10 @@ export interface Order {
   plan: Plan;
   /** Requests under way at the same time. */
   concurrency: number;
-  /** Ends after so long, or after so many requests. */
+  /** Ends after so long, or after so many requests; but not before `atLeast` were sent. */
   seconds?: number;
   requests?: number;
+  atLeast?: number;
   /** Requests a second, sent at their time whatever the answers do; as fast as answers come when absent. */
   rate?: number;
 }
@@ -110,12 +111,13 @@ function requests(plan: Plan): () => string {
   const head = Object.entries({ host: '127.0.0.1', ...plan.headers })
     .map(([name, value]) => `${name}: ${value}\r\n`)
     .join('');
+  const window = Math.max(1, plan.window ?? values.length);
   let i = 0;
   return () => {
-    const turn = plan.order === 'pairs' ? Math.floor(i / Math.max(1, bodies.length)) : i;
-    const value = values[turn % Math.max(1, values.length)];
-    const which = plan.order === 'pairs' ? i : Math.floor(i / Math.max(1, values.length));
-    const body = bodies[which % Math.max(1, bodies.length)];
+    const turn = Math.floor(i / window);
+    const past = Math.floor(turn / Math.max(1, bodies.length)) * window;
+    const value = values[(past + (i % window)) % Math.max(1, values.length)];
+    const body = bodies[turn % Math.max(1, bodies.length)];
     i += 1;
     unique += 1;
     const fill = (text: string) =>
@@ -143,6 +145,7 @@ async function run(order: Order): Promise<Result> {
   const startedAt = performance.now();
   const until = order.seconds === undefined ? Infinity : startedAt + order.seconds * 1000;
   const most = order.requests ?? Infinity;
+  const least = order.atLeast ?? 0;
 
   async function one(connection: Connection, dueAt: number): Promise<void> {
     sent += 1;
@@ -156,7 +159,7 @@ async function run(order: Order): Promise<Result> {
   if (order.rate === undefined) {
     await Promise.all(
       connections.map(async (connection) => {
-        for (let at = performance.now(); at < until && sent < most; at = performance.now())
+        for (let at = performance.now(); (at < until || sent < least) && sent < most; at = performance.now())
           await one(connection, at);
       }),
     );

@@ -4,9 +4,9 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { freePort } from '../src/http/port.ts';
+import { type Memory, residentMemory } from './child.ts';
 import type { BenchPostgres } from './postgres.ts';
 
 export interface Lockstep {
@@ -15,7 +15,7 @@ export interface Lockstep {
   /** Makes a tenant with one SCIM directory, one token, and role mappings for these groups. */
   createTenant(slug: string, mappings?: { group: string; role: string }[]): Promise<Target>;
   /** Resident memory now and at its highest, in megabytes. Undefined where the system does not say. */
-  memory(): { nowMb: number; peakMb: number } | undefined;
+  memory(): Memory | undefined;
   stop(): Promise<void>;
 }
 
@@ -120,15 +120,4 @@ function stop(child: ChildProcess): Promise<void> {
     });
     child.kill('SIGTERM');
   });
-}
-
-function residentMemory(child: ChildProcess): { nowMb: number; peakMb: number } | undefined {
-  try {
-    const status = readFileSync(`/proc/${child.pid}/status`, 'utf8');
-    const kilobytes = (name: string) =>
-      Number(new RegExp(`^${name}:\\s+(\\d+) kB`, 'm').exec(status)?.[1] ?? 0);
-    return { nowMb: kilobytes('VmRSS') / 1024, peakMb: kilobytes('VmHWM') / 1024 };
-  } catch {
-    return undefined;
-  }
 }

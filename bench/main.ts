@@ -5,27 +5,36 @@
  *
  * Not a test: figures of a shared machine are read by people.
  */
-import { type ChildProcess, fork } from 'node:child_process';
-import { cpus } from 'node:os';
+import { cpus, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openProgress } from '../src/simulate/progress.ts';
 import type { Bench, Section } from './bench.ts';
+import { type Memory, startChild } from './child.ts';
 import { openGenerator } from './generator.ts';
 import { type Lockstep, startLockstep } from './lockstep.ts';
+import { installPeers, type Peer, startPeers } from './peers.ts';
 import { type BenchPostgres, startPostgres } from './postgres.ts';
-import { openReport, tableOf } from './report.ts';
+import { markdownOf, openReport, tableOf } from './report.ts';
+import { bulk } from './sections/bulk.ts';
 import { converge } from './sections/converge.ts';
 import { group } from './sections/group.ts';
 import { firstImport } from './sections/import.ts';
 import { lag } from './sections/lag.ts';
 import { leaver } from './sections/leaver.ts';
+import { peers } from './sections/peers.ts';
+import { races } from './sections/races.ts';
+import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
-import { fillOverScim } from './seed.ts';
+import { type Filled, fillOverScim } from './seed.ts';
 
 const SECTIONS: Record<string, Section> = {
+  peers,
+  races,
   scim: scimStopped,
+  bulk,
   group,
+  scale,
   import: firstImport,
   'scim-running': scimRunning,
   converge,
@@ -47,10 +56,16 @@ const { values: flags } = parseArgs({
   },
 });
 
+function minutes(kind: 'quick' | 'full'): number {
+  return Math.round(
+    (SETUP_SECONDS + Object.values(SECTIONS).reduce((sum, s) => sum + s.seconds[kind], 0)) / 60,
+  );
+}
+
 if (flags.help) {
   process.stdout.write(
     `npm run bench [-- --quick] [--json] [--only ${Object.keys(SECTIONS).join('|')}]\n` +
-      '  --quick  under two minutes, rougher figures (full: under fifteen)\n' +
+      `  --quick  about ${minutes('quick')} minutes, rougher figures (full: about ${minutes('full')})\n` +
       '  --only   one section; may be repeated\n' +
       '  --json   the figures as JSON on stdout, the rest on stderr\n',
   );
@@ -87,6 +102,7 @@ async function main(): Promise<number> {
   };
   const report = openReport(progress.line);
 
+  let said = '';
   const cleanup: (() => Promise<void> | void)[] = [];
   let interrupted = false;
   process.once('SIGINT', () => {
@@ -95,17 +111,22 @@ async function main(): Promise<number> {
   try {
     const postgres = await startPostgres();
     cleanup.push(() => postgres.stop());
-    progress.line(heading(postgres));
+    said = heading(postgres);
+    progress.line(said);
     const generator = openGenerator();
     cleanup.push(() => generator.stop());
-    const raw = await startRaw(postgres);
-    cleanup.push(() => raw.child.disconnect());
+    const raw = await startChild(fileURLToPath(new URL('raw-server.ts', import.meta.url)), {
+      RAW_DATABASE_URL: postgres.url('app'),
+    });
+    cleanup.push(() => raw.stop());
     const server = oneServer(postgres, report);
     cleanup.push(() => server.stop());
 
     note(`filling a tenant with ${USERS} users over SCIM`);
     const api = await server.with('api');
     const template = await fillOverScim(api, generator, postgres, 'template', USERS);
+    await fillRaw(postgres, template);
+    let peers: Promise<Peer[] | string> | undefined;
     const run = Date.now().toString(36);
     let slugs = 0;
     const bench: Bench = {
@@ -116,7 +137,11 @@ async function main(): Promise<number> {
       template,
       note,
       lockstep: server.with,
-      rawPort: raw.port,
+      raw,
+      peers: () => {
+        peers ??= toPeers(postgres, note, (stop) => cleanup.push(stop));
+        return peers;
+      },
       slug: () => `bench-${run}-${++slugs}`,
     };
     behind = SETUP_SECONDS;
@@ -136,7 +161,9 @@ async function main(): Promise<number> {
     progress.stop();
   }
   const out = flags.json ? process.stderr : process.stdout;
-  out.write(`${'='.repeat(100)}${tableOf(report.figures)}\n${FOOT}\n`);
+  out.write(`${'='.repeat(100)}${tableOf(report.figures)}\n\n`);
+  for (const table of report.tables) out.write(`${markdownOf(table)}\n\n`);
+  out.write(`${said}${FOOT}\n`);
   if (flags.json) process.stdout.write(`${JSON.stringify(report.figures)}\n`);
   return 0;
 }
@@ -144,44 +171,65 @@ async function main(): Promise<number> {
 function heading(postgres: BenchPostgres): string {
   return (
     `Lockstep bench${flags.quick ? ', quick' : ''}: Node ${process.version}, PostgreSQL ${postgres.version} of its own, ` +
-    `${cpus().length} cores shared by the load generator, the server and PostgreSQL, each a process of its own`
+    `${cpus().length} cores (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GB, shared by ` +
+    'the load generator, the servers and PostgreSQL, each a process of its own'
   );
 }
 
-async function startRaw(postgres: BenchPostgres): Promise<{ child: ChildProcess; port: number }> {
-  const child = fork(fileURLToPath(new URL('raw-server.ts', import.meta.url)), {
-    env: { ...process.env, RAW_DATABASE_URL: postgres.url('app') },
-  });
-  const port = await new Promise<number>((resolve, reject) => {
-    child.once('message', (message: { port: number }) => resolve(message.port));
-    child.once('exit', () => reject(new Error('the raw server did not start')));
-  });
-  return { child, port };
+/** The people of the template, as the raw server reads them. */
+async function fillRaw(postgres: BenchPostgres, template: Filled): Promise<void> {
+  await postgres.sql.query(
+    `insert into raw_person (id, user_name, active, doc)
+     select id, user_name, active, doc from mirror_user where directory_id = $1`,
+    [template.directoryId],
+  );
+  await postgres.sql.query('analyze raw_person');
 }
 
-/** One server at a time: a second one would take the first one's cores. Its memory is a figure when it goes. */
+async function toPeers(
+  postgres: BenchPostgres,
+  note: (label: string) => void,
+  atEnd: (stop: () => Promise<void>) => void,
+): Promise<Peer[] | string> {
+  note('installing the peers (only where they are missing)');
+  const failure = await installPeers();
+  if (failure !== undefined) return failure;
+  note('starting the peers');
+  const peers = await startPeers(postgres);
+  for (const peer of peers) atEnd(() => peer.child.stop());
+  return peers;
+}
+
+/** One server at a time: a second one would take the first one's cores. Its memory is a figure at the end. */
 function oneServer(postgres: BenchPostgres, report: ReturnType<typeof openReport>) {
-  let running: { roles: string; lockstep: Lockstep; idleMb: number } | undefined;
+  let running: { roles: string; lockstep: Lockstep } | undefined;
+  const memory = new Map<string, Memory>();
   async function stop(): Promise<void> {
     if (!running) return;
-    const { roles, lockstep, idleMb } = running;
+    const { roles, lockstep } = running;
     running = undefined;
-    const memory = lockstep.memory();
-    if (memory) {
-      const section = 'Resident memory of the server';
-      const name = roles === 'api' ? 'API alone' : 'API, workers and scheduler';
-      report.add({ section, name: `${name}, after start`, value: idleMb, unit: 'MB' });
-      report.add({ section, name: `${name}, at its highest`, value: memory.peakMb, unit: 'MB' });
-    }
+    const known = memory.get(roles);
+    const peakMb = Math.max(known?.peakMb ?? 0, lockstep.memory()?.peakMb ?? 0);
+    if (known) memory.set(roles, { ...known, peakMb });
     await lockstep.stop();
   }
   return {
-    stop,
-    async with(roles: 'api' | 'all'): Promise<Lockstep> {
-      if (running?.roles === roles) return running.lockstep;
+    async stop(): Promise<void> {
+      await stop();
+      const section = 'Resident memory of the server';
+      for (const [roles, { nowMb, peakMb }] of memory) {
+        const name = roles === 'api' ? 'API alone' : 'API, workers and scheduler';
+        report.add({ section, name: `${name}, after start`, value: nowMb, unit: 'MB' });
+        report.add({ section, name: `${name}, at its highest`, value: peakMb, unit: 'MB' });
+      }
+    },
+    async with(roles: 'api' | 'all', fresh?: 'fresh'): Promise<Lockstep> {
+      if (running?.roles === roles && !fresh) return running.lockstep;
       await stop();
       const lockstep = await startLockstep(postgres, roles === 'api' ? 'api' : 'api,worker,scheduler');
-      running = { roles, lockstep, idleMb: lockstep.memory()?.nowMb ?? 0 };
+      running = { roles, lockstep };
+      const now = lockstep.memory();
+      if (now && !memory.has(roles)) memory.set(roles, now);
       return lockstep;
     },
   };

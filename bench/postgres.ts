@@ -16,6 +16,8 @@ export interface BenchPostgres {
   url(role: 'owner' | 'app' | 'system' | 'super'): string;
   /** Connections as superuser, for seeding and for looking. */
   sql: pg.Pool;
+  /** Another database of the same server, which the application's role owns: a peer makes its own tables there. */
+  database(name: string): Promise<{ url: string; sql: pg.Pool }>;
   stop(): Promise<void>;
 }
 
@@ -41,15 +43,26 @@ export async function startPostgres(): Promise<BenchPostgres> {
   await sql.query(
     `create table raw_user (id uuid primary key, user_name text not null, doc jsonb not null,
        created_at timestamptz not null default now());
-     grant select, insert on raw_user to lockstep_app`,
+     create table raw_person (id uuid primary key, user_name text not null unique, active boolean not null,
+       doc jsonb not null, updated_at timestamptz not null default now());
+     grant select, insert on raw_user to lockstep_app;
+     grant select, update on raw_person to lockstep_app`,
   );
+  const others: pg.Pool[] = [];
   const { rows } = await sql.query<{ server_version: string }>('show server_version');
   return {
     version: rows[0]?.server_version ?? '',
     url: (role) => url(role),
     sql,
+    async database(name) {
+      await sql.query(`create database ${pg.escapeIdentifier(name)} owner lockstep_app`);
+      const other = new pg.Pool({ connectionString: url('super', name), max: 2 });
+      other.on('error', () => {});
+      others.push(other);
+      return { url: url('app', name), sql: other };
+    },
     async stop() {
-      await sql.end();
+      for (const pool of [sql, ...others]) await pool.end();
       await server.stop();
       rmSync(folder, { recursive: true, force: true });
     },

@@ -11,7 +11,20 @@ export interface Person {
   name: string;
 }
 
-export type Filled = Target & { people: Person[] };
+/** A directory full of people, on whatever server. */
+export interface Ground {
+  path: string;
+  headers: Record<string, string>;
+  people: Person[];
+}
+
+/** One that also has groups, named by their size, and people who are in none of them. */
+export interface GroupedGround extends Ground {
+  outsiders: Person[];
+  groups: Record<number, string>;
+}
+
+export type Filled = Target & Ground;
 
 /** A user as an identity provider sends one: about 700 bytes. `{n}` is the number that makes it different. */
 export const USER = JSON.stringify({
@@ -152,6 +165,39 @@ async function peopleOf(postgres: BenchPostgres, target: Target): Promise<Person
     [target.directoryId],
   );
   return rows;
+}
+
+/** Gives a tenant groups of these sizes and 200 people who are in none of them; both straight into PostgreSQL. */
+export async function withGroups(
+  postgres: BenchPostgres,
+  filled: Filled,
+  sizes: number[],
+): Promise<Filled & GroupedGround> {
+  const { rows: outsiders } = await postgres.sql.query<Person>(
+    `with r as (select r.* from mirror_user u cross join lateral jsonb_populate_record(u, jsonb_build_object(
+         'id', gen_random_uuid(), 'user_name', 'x.' || u.user_name, 'user_name_key', 'x.' || u.user_name_key)) r
+       where u.directory_id = $1 limit 200)
+     insert into mirror_user select * from r returning id, user_name as name`,
+    [filled.directoryId],
+  );
+  const groups: Record<number, string> = {};
+  for (const size of sizes) {
+    const { rows } = await postgres.sql.query<{ id: string }>(
+      `with made as (
+         insert into mirror_group (id, tenant_id, directory_id, display_name, display_name_key, doc)
+         values (gen_random_uuid(), $1, $2, 'Group of ' || $3::int, 'group of ' || $3::int,
+           '{"schemas":["urn:ietf:params:scim:schemas:core:2.0:Group"]}')
+         returning id),
+       joined as (
+         insert into mirror_group_member (tenant_id, directory_id, group_id, member_id, member_kind)
+         select $1, $2, made.id, u.id, 'user' from made, unnest($4::uuid[]) u (id))
+       select id from made`,
+      [filled.tenantId, filled.directoryId, size, filled.people.slice(0, size).map((p) => p.id)],
+    );
+    groups[size] = rows[0]?.id ?? '';
+  }
+  await postgres.sql.query('analyze mirror_user, mirror_email, mirror_group, mirror_group_member');
+  return { ...filled, outsiders, groups };
 }
 
 /** A lane that stands still for so long is no measurement. */

@@ -42,7 +42,7 @@ export const firstImport: Section = {
         name: `${name}, not analysed yet`,
         value: median(found[`${name}, before`] ?? []),
         unit: '/s',
-        beside: { name: 'analysed', value: median(found[`${name}, after`] ?? []) },
+        beside: [{ name: 'analysed', value: median(found[`${name}, after`] ?? []) }],
       });
     }
   },

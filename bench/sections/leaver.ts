@@ -5,7 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench, Section } from '../bench.ts';
-import { median } from '../report.ts';
+import { amount, median } from '../report.ts';
 import { copyPeople, type Filled, untilEffective } from '../seed.ts';
 
 const TARGET_SECONDS = 1;
@@ -53,10 +53,13 @@ export const leaver: Section = {
       name: `effective, behind ${name}, slowest of ${LEAVERS}`,
       value: slowest * 1000,
       unit: 'ms',
-      target: {
-        words: `≤ ${TARGET_SECONDS} s`,
-        reached: slowest <= TARGET_SECONDS && Math.min(...behind) > 0,
-      },
+      targets: [
+        {
+          words: `≤ ${TARGET_SECONDS} s`,
+          reached: slowest <= TARGET_SECONDS && Math.min(...behind) > 0,
+          measured: amount(slowest * 1000, 'ms'),
+        },
+      ],
     });
     bench.report.add({
       section: leaver.name,
