@@ -1,5 +1,6 @@
 /** /v1/tenants/{tenant}/directories and their tokens. Deleting a directory makes its people leavers. */
 import { z } from 'zod';
+import { toldLimits } from '../scim/limits.ts';
 import {
   createDirectory,
   type DirectoryFacts,
@@ -49,6 +50,10 @@ const directorySchema = z
     pausedAt: time.nullable(),
     pauseReason: z.string().nullable(),
     createdAt: time,
+    scimLimits: z
+      .record(z.string(), z.int())
+      .optional()
+      .meta({ description: 'What one SCIM request may hold; kind "scim" only' }),
     scimBaseUrl: z.string().optional().meta({ description: 'Where the IdP pushes; kind "scim" only' }),
   })
   .meta({ id: 'Directory' });
@@ -264,6 +269,8 @@ function shown(directory: DirectoryFacts, baseUrl: string) {
     pausedAt: isoOrNull(directory.pausedAt),
     pauseReason: directory.pauseReason,
     createdAt: iso(directory.createdAt),
-    ...(directory.kind === 'scim' ? { scimBaseUrl: `${baseUrl}/scim/v2/${directory.id}` } : {}),
+    ...(directory.kind === 'scim'
+      ? { scimBaseUrl: `${baseUrl}/scim/v2/${directory.id}`, scimLimits: toldLimits }
+      : {}),
   };
 }

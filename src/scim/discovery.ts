@@ -4,7 +4,7 @@
  */
 import { quote } from './body.ts';
 import { done, failed, type Refusal, type Result } from './errors.ts';
-import type { PageLimits } from './list.ts';
+import type { ScimLimits } from './limits.ts';
 import { endpoints } from './represent.ts';
 import type { Answer, ScimRequest } from './request.ts';
 import { commonAttributes, type DirectorySchemas, type ResourceType, type Schema } from './schema/schema.ts';
@@ -20,7 +20,7 @@ const descriptions: Record<ResourceType, string> = {
 };
 
 export function openDiscovery(
-  limits: PageLimits,
+  limits: ScimLimits,
 ): Record<'config' | 'resourceTypes' | 'resourceType' | 'schemas' | 'schema', Discover> {
   return {
     config: (request) =>

@@ -4,6 +4,7 @@
  */
 import { type JsonObject, quote } from './body.ts';
 import { done, failed, type Refusal, type Result } from './errors.ts';
+import { membersLimit, tooManyMembers } from './patch/patch.ts';
 import { isUuid } from './request.ts';
 import { indexable, tooLong } from './user.ts';
 
@@ -26,6 +27,7 @@ export function groupFacts(resource: JsonObject): Result<GroupFacts> {
   for (const entry of Array.isArray(resource.members) ? (resource.members as unknown[]) : []) {
     members.push(String((entry as JsonObject | null)?.value ?? ''));
   }
+  if (members.length > membersLimit) return tooManyMembers(members.length);
   const wrong = refuseMembers(members);
   if (wrong) return wrong;
   const doc: JsonObject = { ...resource };

@@ -17,8 +17,11 @@ import type { ResourceType } from './schema/schema.ts';
 import { readQuery, readSearch, type Search } from './search.ts';
 
 export interface PageLimits {
+  /** Resources a page has when the client names no count. */
   pageDefault: number;
+  /** Resources a page has at most, advertised as filter.maxResults. */
   pageMax: number;
+  /** Seconds for which a cursor is good, advertised as pagination.cursorTimeout. */
   cursorSeconds: number;
 }
 

@@ -11,8 +11,8 @@ import type { Credentials } from '../credential/credential.ts';
 import type { DirectoryStore, Proof } from '../directory/directory.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
-import { type AdmissionLimits, type Ended, openAdmission } from './admission.ts';
-import { type BodyLimits, ClientGone, type JsonObject, openBodies, quote } from './body.ts';
+import { type Ended, openAdmission } from './admission.ts';
+import { ClientGone, type JsonObject, openBodies, quote } from './body.ts';
 import { openCursors } from './cursor.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
@@ -27,6 +27,7 @@ import {
   thrown,
 } from './errors.ts';
 import { openGroups } from './groups.ts';
+import { defaultLimits, type ScimLimits } from './limits.ts';
 import { openLists } from './list.ts';
 import { openTokenEndpoint } from './oauth.ts';
 import { type Answer, type Handler, isUuid, queryOf, readProof, type ScimRequest } from './request.ts';
@@ -34,27 +35,7 @@ import type { ResourceType } from './schema/schema.ts';
 import { openSettings, type Settings } from './settings.ts';
 import { openUsers } from './users.ts';
 
-export interface ScimLimits extends BodyLimits, AdmissionLimits {
-  /** Resources a page has when the client names no count; default 100. */
-  pageDefault: number;
-  /** Resources a page has at most, advertised as filter.maxResults; default 200. */
-  pageMax: number;
-  /** Seconds for which a cursor is good, advertised as pagination.cursorTimeout; default 3,600. */
-  cursorSeconds: number;
-}
-
-export const defaultLimits: ScimLimits = {
-  bodyBytes: 2 * 1024 * 1024,
-  bodyDepth: 32,
-  bodySeconds: 20,
-  heldBytes: 128 * 1024 * 1024,
-  inFlight: 256,
-  requestsPerSecond: Number.POSITIVE_INFINITY,
-  failuresPerMinute: 100,
-  pageDefault: 100,
-  pageMax: 200,
-  cursorSeconds: 3600,
-};
+export type { ScimLimits } from './limits.ts';
 
 /** What a request was and became, for metrics. */
 export interface ObservedRequest {
@@ -411,7 +392,8 @@ function send(res: express.Response, answer: Answer, requestId: string): void {
     headers['Content-Length'] = Buffer.byteLength(answer.text);
     // The rest of a large body that was not read would be read through to its end before the next request.
     const { complete, headers: sent } = res.req;
-    if (!complete && !(Number(sent['content-length']) <= BODY_OF_ANYBODY)) headers.Connection = 'close';
+    const large = sent['transfer-encoding'] !== undefined || Number(sent['content-length']) > BODY_OF_ANYBODY;
+    if (!complete && large) headers.Connection = 'close';
   }
   res.writeHead(answer.status, headers);
   res.end(answer.text);

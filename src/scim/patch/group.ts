@@ -10,7 +10,7 @@ import { elementMatcher, type Filter } from '../filter/filter.ts';
 import { isUuid } from '../filter/membership.ts';
 import type { Attribute, ResourceSchemas } from '../schema/schema.ts';
 import { type Operation, readOperation, readTarget, type Target } from './operation.ts';
-import { isObject, isUnassigned, wrongType } from './value.ts';
+import { isObject, isUnassigned, membersLimit, tooManyMembers, wrongType } from './value.ts';
 
 /** The group has afterwards: what it had without `remove` and `removeMatching`, or `replace` where that is; and `add`. */
 export interface MemberProgram {
@@ -61,6 +61,8 @@ export function groupProgram(
     if (!folded.ok) return folded;
   }
   const { rest, replace, add, remove, removeMatching } = fold;
+  const count = (replace?.size ?? 0) + add.size + remove.size;
+  if (count > membersLimit) return tooManyMembers(count);
   return done({
     rest,
     ...(replace ? { replace: [...replace] } : {}),

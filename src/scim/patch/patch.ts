@@ -44,6 +44,7 @@ import {
 export { coerce, keepsImmutable, missingRequired } from './coerce.ts';
 export { groupProgram, type MemberProgram } from './group.ts';
 export { type Operation, patchSchema, readPatch } from './operation.ts';
+export { membersLimit, tooManyMembers, valuesLimit } from './value.ts';
 
 export interface PatchOptions {
   /** Whether `replace` on a filtered path that matches nothing creates the value (Entra ID) or is `noTarget`. */

@@ -19,6 +19,17 @@ export type Complex = Record<string, unknown>;
 /** Values of one multi-valued attribute of a resource; a group's members stand elsewhere and are not counted. */
 export const valuesLimit = 500;
 
+/** Members that one request adds, replaces and removes together: what fits into an ordinary answer's time. */
+export const membersLimit = 20_000;
+
+export function tooManyMembers(count: number): Result<never> {
+  return failed(
+    400,
+    'tooMany',
+    `The request names ${count} members, at most ${membersLimit} are taken at once. Nothing was changed; push the members in several requests.`,
+  );
+}
+
 /** `list`: a multi-valued attribute must be an array (bodies); `any`: a single value counts as one (PATCH). */
 export type Shape = 'list' | 'any';
 

@@ -44,6 +44,18 @@ const configSchema: Schema = {
         fixed('maxResults', 'integer', 'The greatest number of resources of an answer.', required),
       ],
     }),
+    fixed('pagination', 'complex', 'How lists are paged (RFC 9865).', {
+      subAttributes: [
+        fixed('cursor', 'boolean', 'Whether lists are paged by cursor.', required),
+        fixed('index', 'boolean', 'Whether lists are paged by index.', required),
+        fixed('defaultPaginationMethod', 'string', 'How a list is paged that asks for neither.', {
+          canonicalValues: ['cursor', 'index'],
+        }),
+        fixed('defaultPageSize', 'integer', 'Resources of a page when no count is asked for.'),
+        fixed('maxPageSize', 'integer', 'The greatest number of resources of a page.'),
+        fixed('cursorTimeout', 'integer', 'The seconds after which a cursor expires.'),
+      ],
+    }),
     fixed('changePassword', 'complex', 'Whether a password can be changed.', {
       ...required,
       subAttributes: [supported],
