@@ -276,6 +276,7 @@ create table role_grant (
   created_at timestamptz not null default now()
 );
 create unique index role_grant_once on role_grant (member_id, role, origin, mapping_id, group_id) nulls not distinct;
+create index role_grant_owner on role_grant (tenant_id, member_id) where role = 'owner' and origin = 'operator';
 
 -- Where access state differs from the source. Disputes are kept by converge itself, the rest by the comparison.
 create table mismatch (

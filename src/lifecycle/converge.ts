@@ -171,12 +171,11 @@ export function rowsOf(
         because: g.because,
       });
     }
-    add('happened', {
-      id: uuidv7(),
-      member_id: d.memberId,
-      change_id: d.userIds.map(changeOf).find((id) => id !== undefined) ?? null,
-      ...describe(d),
-    });
+    const change_id = d.userIds.map(changeOf).find((id) => id !== undefined) ?? null;
+    add('happened', { id: uuidv7(), member_id: d.memberId, change_id, ...describe(d) });
+    if (d.before?.status === 'active' && d.after.status !== 'active') {
+      add('left', { member_id: d.memberId, change_id });
+    }
   }
   for (const { memberId, user } of outcome.links) {
     add('links', {

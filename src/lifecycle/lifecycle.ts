@@ -29,6 +29,8 @@ export interface LifecycleObserver {
   applied(changes: Applied[]): void;
   /** A change was set aside for a person; `error` has no personal data. */
   parked(changeId: string, error: string): void;
+  /** The last active member to whom an operator gave "owner" has lost access; event and audit entry are written. */
+  ownerLost(tenantId: string, memberId: string): void;
 }
 
 export interface MappingInput {

@@ -44,7 +44,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
   const database = await openTestDatabase();
   const { db } = database;
   const lifecycle: Lifecycle = openLifecycle(db, {
-    observer: { applied: () => {}, parked: () => {} },
+    observer: { applied: () => {}, parked: () => {}, ownerLost: () => {} },
     retryMs: [],
   });
   const woken: string[] = [];

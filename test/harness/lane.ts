@@ -43,9 +43,14 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
   const directory = await createTestDirectory(db, tenantId);
   const applied: Applied[] = [];
   const parked: string[] = [];
+  const ownersLost: string[] = [];
   const store: DirectoryStore = openDirectoryStore(db.pool, () => {});
   const lifecycle = openLifecycle(db, {
-    observer: { applied: (changes) => applied.push(...changes), parked: (_id, error) => parked.push(error) },
+    observer: {
+      applied: (changes) => applied.push(...changes),
+      parked: (_id, error) => parked.push(error),
+      ownerLost: (_tenant, member) => ownersLost.push(member),
+    },
     retryMs: options.retryMs ?? [],
   });
   const caller = (d: TestDirectory) => d.caller;
@@ -61,6 +66,7 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     lifecycle,
     applied,
     parked,
+    ownersLost,
     async join(person: Person & { userName: string }, d = directory): Promise<string> {
       const id = uuidv7();
       expectOk(await store.createUser(caller(d), { ...userFacts(person), id }, new Date()));
