@@ -77,7 +77,7 @@ export function openLane(db: Database, options: LaneOptions) {
       await client.query(BEGIN);
       const taken = await take(client);
       takenAt = new Date();
-      // A change that names groups is spread in a step of its own.
+      // A change that names groups, or a whole directory, is spread in a step of its own.
       const firstSpread = taken.findIndex((c) => c.spread !== null);
       batch = firstSpread < 0 ? taken : taken.slice(0, Math.max(firstSpread, 1));
       const [first] = batch;

@@ -41,16 +41,19 @@ end $$;
 -- One step of a change that names groups: writes the rows of the next p_limit users under those groups, nested
 -- groups included. The change goes to the back of its lane between steps, and to 'spread' after the last one.
 -- Index: mirror_group_member's primary key, once a group, so a step costs p_limit rows a group and not the group.
+-- A change that spreads and names no group concerns every user of its directory. Index: mirror_user_page.
 create or replace function lane_spread(p_tenant uuid, p_change bigint, p_limit integer)
 returns integer language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   c change;
+  after uuid;
   written integer;
   last_user uuid;
 begin
   select * into c from change where id = p_change and state = 'pending';
   if not found then return 0; end if;
+  after := coalesce(c.spread_after, '00000000-0000-0000-0000-000000000000');
   with recursive roots as (
     select g.id from mirror_group g where g.tenant_id = p_tenant and g.display_name_key = any (c.spread)
     union
@@ -61,11 +64,15 @@ begin
     union
     select m.member_id from down join mirror_group_member m on m.group_id = down.id and m.member_kind = 'group'
   ), next as (
-    select distinct u.member_id from down cross join lateral (
+    select u.member_id from down cross join lateral (
       select m.member_id from mirror_group_member m
-      where m.group_id = down.id and m.member_kind = 'user'
-        and m.member_id > coalesce(c.spread_after, '00000000-0000-0000-0000-000000000000')
+      where m.group_id = down.id and m.member_kind = 'user' and m.member_id > after
       order by m.member_id limit p_limit) u
+    union
+    select u.id from (
+      select m.id from mirror_user m
+      where cardinality(c.spread) = 0 and m.directory_id = c.directory_id and m.id > after
+      order by m.id limit p_limit) u
     order by 1 limit p_limit
   ), logged as (
     insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, parent_id, source_at)
@@ -135,14 +142,16 @@ declare
   owner_lost uuid;
 begin
   if p ? 'new_members' then
-    insert into member (id, tenant_id, email, email_key, display_name, status)
-    select r.id, p_tenant, r.email, r.email_key, r.display_name, r.status
-    from jsonb_to_recordset(p -> 'new_members') as r(id uuid, email text, email_key text, display_name text, status text);
+    insert into member (id, tenant_id, email, email_key, display_name, profile, status)
+    select r.id, p_tenant, r.email, r.email_key, r.display_name, coalesce(r.profile, '{}'), r.status
+    from jsonb_to_recordset(p -> 'new_members') as r(id uuid, email text, email_key text, display_name text,
+      profile jsonb, status text);
   end if;
   if p ? 'members' then
-    update member m set email = r.email, email_key = r.email_key, display_name = r.display_name, status = r.status,
-      updated_at = clock_timestamp()
-    from jsonb_to_recordset(p -> 'members') as r(id uuid, email text, email_key text, display_name text, status text)
+    update member m set email = r.email, email_key = r.email_key, display_name = r.display_name,
+      profile = coalesce(r.profile, m.profile), status = r.status, updated_at = clock_timestamp()
+    from jsonb_to_recordset(p -> 'members') as r(id uuid, email text, email_key text, display_name text,
+      profile jsonb, status text)
     where m.id = r.id;
   end if;
   if p ? 'links' then

@@ -113,6 +113,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
         'directory_token',
         'api_key',
         'role_mapping',
+        'attribute_mapping',
         'role_grant',
         'change',
         'audit_entry',

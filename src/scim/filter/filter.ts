@@ -7,5 +7,6 @@
 export { type CompiledSql, compileFilter, type ResourceType } from './compile.ts';
 export { elementMatcher, matches } from './match.ts';
 export { filterLimits, type ParseOptions, type Path, parseFilter, parsePath } from './parser.ts';
+export { type Predicate, resolveElementFilter } from './predicate.ts';
 export { compileSort } from './sort.ts';
 export type { CompareOperator, Filter } from './tree.ts';
