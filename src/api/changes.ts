@@ -17,7 +17,9 @@ const changeSchema = z
     kind: z.enum(['user', 'group', 'mapping', 'login']),
     user: uuid
       .nullable()
-      .meta({ description: 'The touched directory user; null for a change that names groups' }),
+      .meta({
+        description: 'The touched directory user; null for a change that names groups or a whole directory',
+      }),
     group: uuid.nullable(),
     sourceAt: time,
     committedAt: time,
