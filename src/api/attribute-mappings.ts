@@ -7,12 +7,15 @@ import type { Database } from '../database/database.ts';
 import { AttributeMapping } from '../database/entities.ts';
 import type { AttributeMappingInput } from '../lifecycle/lifecycle.ts';
 import { VALUE_BYTES } from '../lifecycle/profile.ts';
-import { type ResourceSchemas, userSchemas } from '../scim/schema/schema.ts';
+import { directorySchemas } from '../scim/schema/directory-schemas.ts';
+import type { ResourceSchemas } from '../scim/schema/schema.ts';
 import { findDirectory } from '../tenant/directory-settings.ts';
+import { readSchemas } from '../tenant/schema-settings.ts';
 import { resolveAttributePath } from './attribute-path.ts';
 import { type FieldError, invalid, notFound } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
 import { profile, text, uuid } from './schema.ts';
+import { settingsOf } from './schemas.ts';
 
 const mapping = z
   .strictObject({
@@ -94,8 +97,9 @@ export function attributeMappingRoutes({ db, lifecycle, queue }: ApiOptions): Ro
         },
       },
       async handle({ tenant, actor, params, query, body }) {
-        if (!(await findDirectory(db, tenant.id, params.directory))) return notFound('directory');
-        const { inputs, errors } = resolve(userSchemas, body);
+        const stored = await readSchemas(db, tenant.id, params.directory);
+        if (stored === undefined) return notFound('directory');
+        const { inputs, errors } = resolve(directorySchemas(settingsOf(stored)).User, body);
         if (errors.length > 0) return invalid(errors);
         if (query.dryRun === 'true') {
           return reply(200, await lifecycle.planAttributeMappings(tenant.id, params.directory, inputs));

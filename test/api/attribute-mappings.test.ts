@@ -89,6 +89,29 @@ test('what is wrong is told for every mapping at once, and nothing is written', 
   expect(await api.written()).toEqual(before);
 });
 
+test('an attribute of a schema that the directory has registered can be mapped, in that directory only', async () => {
+  const id = 'urn:example:scim:schemas:Badge';
+  const mappings = [{ attribute: `${id}:colour`, field: 'badge' }];
+  expect((await api.operator('PUT', path, mappings)).status).toBe(422);
+  const extension = {
+    resourceType: 'User',
+    id,
+    name: 'Badge',
+    attributes: [{ name: 'colour', type: 'string' }],
+  };
+  const registered = await api.operator('PUT', path.replace('attribute-mappings', 'schemas'), {
+    extensions: [extension],
+  });
+  expect(registered.status, registered.text).toBe(200);
+  expect((await api.operator('PUT', path, mappings)).status).toBe(200);
+  await lane.join({ userName: 'ada', attributes: { [id]: { colour: 'red' } } });
+  await lane.settle();
+  expect(await lane.profiles()).toEqual({ 'ada@example.com': { badge: 'red' } });
+  const other = await createTestLane(api.db);
+  const elsewhere = `/tenants/${other.tenantId}/directories/${other.directory.id}/attribute-mappings`;
+  expect((await api.operator('PUT', elsewhere, mappings)).status).toBe(422);
+});
+
 test('a directory that is not there is a 404, and a key needs the scope', async () => {
   const gone = `${base}/directories/${uuidv7()}/attribute-mappings`;
   for (const method of ['GET', 'PUT']) {
