@@ -10,6 +10,7 @@ import { baseUrl } from '../http/base-url.ts';
 import { authenticate } from '../tenant/key.ts';
 import { actorOf, covers, type Principal } from '../tenant/scope.ts';
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
+import { attributeMappingRoutes } from './attribute-mappings.ts';
 import { changeRoutes } from './changes.ts';
 import { clientRoutes } from './clients.ts';
 import { directoryRoutes } from './directories.ts';
@@ -42,6 +43,7 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...directoryRoutes(options),
     ...clientRoutes(options),
     ...schemaRoutes(options),
+    ...attributeMappingRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
     ...changeRoutes(options),

@@ -15,9 +15,9 @@ const changeSchema = z
     source: z.enum(['scim', 'okta', 'entra', 'login', 'mapping', 'operator']),
     class: z.enum(classNames).meta({ description: 'The order in which a lane takes changes' }),
     kind: z.enum(['user', 'group', 'mapping', 'login']),
-    user: uuid
-      .nullable()
-      .meta({ description: 'The touched directory user; null for a change that names groups' }),
+    user: uuid.nullable().meta({
+      description: 'The touched directory user; null for a change that names groups or a whole directory',
+    }),
     group: uuid.nullable(),
     sourceAt: time,
     committedAt: time,

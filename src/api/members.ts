@@ -6,7 +6,7 @@ import { giveRole, takeRole } from '../tenant/operator-grant.ts';
 import { covers, type Principal } from '../tenant/scope.ts';
 import { conflict, forbidden, invalid, notFound } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
-import { cursor, iso, limit, page, pageOf, role, text, time, uuid } from './schema.ts';
+import { cursor, iso, limit, page, pageOf, profile, role, text, time, uuid } from './schema.ts';
 
 const status = z.enum(['active', 'suspended', 'removed']);
 
@@ -21,6 +21,7 @@ const memberFields = {
   id: uuid,
   email: z.string().nullable(),
   displayName: z.string().nullable(),
+  profile: profile.meta({ description: 'What attribute mappings made of the attributes of its directories' }),
   status,
   roles: z.array(z.string()),
   links: z.array(linkSchema),
@@ -166,6 +167,7 @@ interface MemberRow {
   id: string;
   email: string | null;
   display_name: string | null;
+  profile: z.output<typeof profile>;
   status: z.output<typeof status>;
   created_at: Date;
   updated_at: Date;
@@ -173,7 +175,7 @@ interface MemberRow {
   links: z.output<typeof linkSchema>[];
 }
 
-const COLUMNS = `m.id, m.email, m.display_name, m.status, m.created_at, m.updated_at,
+const COLUMNS = `m.id, m.email, m.display_name, m.profile, m.status, m.created_at, m.updated_at,
   coalesce((select json_agg(distinct g.role order by g.role) from role_grant g where g.member_id = m.id), '[]') as roles,
   coalesce((select json_agg(json_build_object('directory', l.directory_id, 'user', l.user_id, 'subject', l.subject,
     'provider', l.provider) order by l.id) from link l where l.member_id = m.id), '[]') as links`;
@@ -255,6 +257,7 @@ function shown(member: MemberRow) {
     id: member.id,
     email: member.email,
     displayName: member.display_name,
+    profile: member.profile,
     status: member.status,
     roles: member.roles,
     links: member.links,

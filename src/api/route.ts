@@ -15,7 +15,10 @@ import type { Problem } from './problem.ts';
 export interface ApiOptions {
   db: Database;
   credentials: Credentials;
-  lifecycle: Pick<Lifecycle, 'planMappings' | 'replaceMappings' | 'replay'>;
+  lifecycle: Pick<
+    Lifecycle,
+    'planMappings' | 'replaceMappings' | 'planAttributeMappings' | 'replaceAttributeMappings' | 'replay'
+  >;
   queue: Pick<LaneQueue, 'wake'>;
   /** Where clients reach Lockstep, for example `https://lockstep.example.com`; default: what the request's Host says. */
   publicUrl?: string | undefined;

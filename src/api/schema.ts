@@ -32,6 +32,10 @@ export const limit = z.coerce
   .default(50)
   .meta({ description: 'Items in one answer at most' });
 
+const scalar = z.union([z.string(), z.number(), z.boolean()]);
+/** Field → value, as attribute mappings fill it. */
+export const profile = z.record(z.string(), z.union([scalar, z.array(scalar)]));
+
 /** A page's place in its list, opaque to clients. @param key what the cursor holds once decoded */
 export function cursor<Key extends z.ZodType>(key: Key) {
   return z

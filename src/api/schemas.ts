@@ -117,6 +117,7 @@ export function schemaRoutes({ db }: ApiOptions): Route[] {
   ];
 }
 
-function settingsOf(stored: unknown): SchemaSettings {
+/** @param stored what src/tenant read, checked when it was saved */
+export function settingsOf(stored: unknown): SchemaSettings {
   return { ...noSchemaSettings, ...(stored as Partial<SchemaSettings>) };
 }

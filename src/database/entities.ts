@@ -227,6 +227,7 @@ export const Member = defineEntity({
     email: p.text().nullable(),
     emailKey: p.text().nullable(),
     displayName: p.text().nullable(),
+    profile: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
     status: p.text().$type<MemberStatus>(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
@@ -263,6 +264,19 @@ export const RoleMapping = defineEntity({
     role: p.text(),
     priority: p.integer().nullable(),
     createdAt: createdAt(),
+  },
+});
+
+export const AttributeMapping = defineEntity({
+  name: 'AttributeMapping',
+  tableName: 'attribute_mapping',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    attribute: p.text(),
+    path: p.json<Record<string, unknown>>().columnType('jsonb'),
+    field: p.text(),
   },
 });
 
@@ -351,6 +365,7 @@ export const entities = [
   Member,
   Link,
   RoleMapping,
+  AttributeMapping,
   RoleGrant,
   Mismatch,
   AuditEntry,

@@ -9,7 +9,7 @@ declare t text;
 begin
   foreach t in array array['lane', 'domain', 'directory', 'directory_client', 'directory_token',
       'api_key', 'mirror_user', 'mirror_email', 'mirror_former_key',
-      'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'role_grant', 'mismatch',
+      'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'attribute_mapping', 'role_grant', 'mismatch',
       'audit_entry', 'event'] loop
     execute format('alter table %I enable row level security', t);
     execute format('alter table %I force row level security', t);

@@ -180,9 +180,9 @@ create table mirror_group_member (
 );
 create index mirror_group_member_of on mirror_group_member (member_id, group_id);
 
--- The change log: one row a touched user. A row with `spread` names groups instead (ids or display-name keys); the lane writes the
--- rows of their members first (after the commit, so that no concurrent membership is missed) and such a
--- change is applied when the last of them is.
+-- The change log: one row a touched user. A row with `spread` names groups instead (ids or display-name keys; none of
+-- them: all users of its directory); the lane writes the rows of their members first (after the commit, so that no
+-- concurrent membership is missed) and such a change is applied when the last of them is.
 create table change (
   id bigint generated always as identity primary key,
   tenant_id uuid not null,
@@ -221,6 +221,8 @@ create table member (
   email text,
   email_key text,
   display_name text,
+  -- What attribute mappings made of the directories' attributes: field → text, number, boolean or a list of them.
+  profile jsonb not null default '{}',
   status text not null check (status in ('active', 'suspended', 'removed')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
@@ -264,6 +266,19 @@ create table role_mapping (
 );
 create unique index role_mapping_once on role_mapping (tenant_id, group_key, role, directory_id) nulls not distinct;
 
+-- Attribute → field of the member's profile, of one directory. `attribute` is the SCIM path as written, `path` what it
+-- came to when it was checked against the directory's schemas (AttributePath in src/lifecycle/profile.ts).
+create table attribute_mapping (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid not null references directory (id) on delete cascade,
+  attribute text not null,
+  path jsonb not null,
+  field text not null check (field ~ '^[A-Za-z][A-Za-z0-9_]{0,63}$'),
+  unique (directory_id, field)
+);
+create index attribute_mapping_of_tenant on attribute_mapping (tenant_id);
+
 -- One role of one member and who gave it.
 create table role_grant (
   id uuid primary key,
@@ -277,6 +292,7 @@ create table role_grant (
   created_at timestamptz not null default now()
 );
 create unique index role_grant_once on role_grant (member_id, role, origin, mapping_id, group_id) nulls not distinct;
+create index role_grant_owner on role_grant (tenant_id, member_id) where role = 'owner' and origin = 'operator';
 
 -- Where access state differs from the source. Disputes are kept by converge itself, the rest by the comparison.
 create table mismatch (

@@ -34,7 +34,7 @@ const ORPHANS = `
 const IN_FLIGHT = `select distinct user_id as id from change
   where tenant_id = $1 and state = 'pending' and user_id = any ($2)`;
 
-/** A change that still spreads over groups: roles may rightly differ anywhere below them. */
+/** A change that still spreads over groups or a directory: roles and profiles may rightly differ anywhere below them. */
 const SPREADING = `select exists (select from change where tenant_id = $1 and state = 'pending' and spread is not null) as yes`;
 
 export async function compareTenant(db: Database, tenantId: string): Promise<void> {
@@ -88,7 +88,8 @@ async function examine(client: pg.ClientBase, tenantId: string, userIds: string[
     if (difference.userIds.some((id) => inFlight.has(id)) || !difference.userIds.some((id) => asked.has(id)))
       continue;
     const finding = classify(difference);
-    if (finding.kind === 'wrong_role' && spreading.rows[0]?.yes) continue;
+    const spreads = finding.kind === 'wrong_role' || finding.kind === 'stale_attribute';
+    if (spreads && spreading.rows[0]?.yes) continue;
     findings.push(finding);
   }
   for (const d of outcome.disputed) {
@@ -124,7 +125,7 @@ function classify({ before, after, memberId, granted, revoked, userIds }: Differ
       : member('missing', detail);
   }
   if (revoked.length > 0) return member('extra', `roles of a member who is ${before.status}`);
-  return member('stale_attribute', 'e-mail, name or status differ from the directory');
+  return member('stale_attribute', 'e-mail, name, profile or status differ from the directory');
 }
 
 /** A finding is suspected at first sight and confirmed when the next pass sees it again. */

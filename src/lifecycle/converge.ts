@@ -5,21 +5,28 @@
 import { v7 as uuidv7 } from 'uuid';
 import type { MemberStatus } from '../database/entities.ts';
 import { normalise } from '../directory/directory.ts';
-import { type DesiredMember, desired, grantKey, type Mapping, type SourceUser } from './desired.ts';
+import { type DesiredMember, desired, grantKey, type Policy, type SourceUser } from './desired.ts';
 import type { ActualGrant, ActualMember, Facts } from './facts.ts';
-import { whoIsWhom } from './who.ts';
+import { type Moved, movedFields } from './profile.ts';
+import { type Identity, whoIsWhom } from './who.ts';
 
-/** One member and how it differs; `before` is null for a member that does not exist yet. */
-export interface Difference {
+/** One member as it stands and as it should; `before` is null for a member that does not exist yet. */
+export interface Standing {
   memberId: string;
   before: ActualMember | null;
   after: DesiredMember;
-  granted: DesiredMember['grants'];
-  revoked: ActualGrant[];
-  /** Status, e-mail or name differ (or the member is new). */
-  changed: boolean;
   /** Users of the batch that belong to this member. */
   userIds: string[];
+}
+
+/** One member and how it differs. */
+export interface Difference extends Standing {
+  granted: DesiredMember['grants'];
+  revoked: ActualGrant[];
+  /** Fields of the profile that differ. */
+  moved: Map<string, Moved>;
+  /** Status, e-mail, name or profile differ (or the member is new). */
+  changed: boolean;
 }
 
 export interface Outcome {
@@ -31,8 +38,11 @@ export interface Outcome {
   settled: string[];
 }
 
-/** What converging the subjects of `facts` comes to; `mappings` stands in for the tenant's own when given. */
-export function converge(facts: Facts, mappings: readonly Mapping[] = facts.mappings): Outcome {
+/** Who the subjects of `facts` are, and every member among them as it should stand under `policy`. */
+export function standings(
+  facts: Facts,
+  policy: Policy,
+): { all: Standing[]; identity: Identity; memberOf: (userId: string) => string | undefined } {
   const linked = new Map([...facts.links.values()].map((l) => [l.userId, l.memberId]));
   const identity = whoIsWhom(
     {
@@ -58,7 +68,7 @@ export function converge(facts: Facts, mappings: readonly Mapping[] = facts.mapp
     if (memberId !== undefined) touched.set(memberId, [...(touched.get(memberId) ?? []), userId]);
   }
 
-  const differences: Difference[] = [];
+  const all: Standing[] = [];
   for (const [memberId, userIds] of touched) {
     const before = facts.members.get(memberId) ?? null;
     const after = desired(
@@ -66,11 +76,24 @@ export function converge(facts: Facts, mappings: readonly Mapping[] = facts.mapp
         sources: usersOf.get(memberId) ?? [],
         disputed,
         groupsOf: (userId) => facts.groups.get(userId) ?? [],
+        documentOf: (userId) => facts.documents.get(userId) ?? {},
         email: before?.email ?? null,
         displayName: before?.displayName ?? null,
+        profile: before?.profile ?? {},
       },
-      { mappings },
+      policy,
     );
+    all.push({ memberId, before, after, userIds });
+  }
+  return { all, identity, memberOf };
+}
+
+/** What converging the subjects of `facts` comes to; `policy` stands in for the tenant's own when given. */
+export function converge(facts: Facts, policy: Policy = facts): Outcome {
+  const { all, identity, memberOf } = standings(facts, policy);
+  const differences: Difference[] = [];
+  for (const standing of all) {
+    const { memberId, before, after } = standing;
     const actual = facts.grants.get(memberId) ?? [];
     const wanted = new Map(after.grants.map((g) => [grantKey(g.role, g.mappingId, g.groupId), g]));
     const revoked: ActualGrant[] = [];
@@ -81,13 +104,15 @@ export function converge(facts: Facts, mappings: readonly Mapping[] = facts.mapp
       else revoked.push(grant);
     }
     const granted = [...wanted.values()];
+    const moved = movedFields(before?.profile ?? {}, after.profile);
     const changed =
       before === null ||
       before.status !== after.status ||
       before.email !== after.email ||
-      before.displayName !== after.displayName;
+      before.displayName !== after.displayName ||
+      moved.size > 0;
     if (changed || granted.length > 0 || revoked.length > 0) {
-      differences.push({ memberId, before, after, granted, revoked, changed, userIds });
+      differences.push({ ...standing, granted, revoked, moved, changed });
     }
   }
 
@@ -105,7 +130,7 @@ export function converge(facts: Facts, mappings: readonly Mapping[] = facts.mapp
     disputed: [...identity.disputed]
       .filter(([userId]) => facts.subjects.has(userId))
       .map(([userId, d]) => ({ userId, ...d })),
-    settled: [...facts.disputedOnRecord].filter((userId) => !disputed.has(userId)),
+    settled: [...facts.disputedOnRecord].filter((userId) => !identity.disputed.has(userId)),
   };
 }
 
@@ -125,6 +150,7 @@ export function describe(difference: Difference): { action: string; detail: Reco
   if (before?.displayName !== after.displayName) {
     detail.displayName = { from: before?.displayName ?? null, to: after.displayName };
   }
+  if (difference.moved.size > 0) detail.profile = Object.fromEntries(difference.moved);
   const gained = difference.granted.map((g) => g.role);
   const lost = difference.revoked.map((g) => g.role);
   const onlyIn = (a: string[], b: string[]) => [...new Set(a)].filter((role) => !b.includes(role)).sort();
@@ -158,6 +184,7 @@ export function rowsOf(
       email_key: d.after.email === null ? null : normalise(d.after.email),
       display_name: d.after.displayName,
       status: d.after.status,
+      ...(d.moved.size > 0 ? { profile: d.after.profile } : {}),
     };
     if (d.changed) add(d.before ? 'members' : 'new_members', member);
     for (const grant of d.revoked) add('revoked', grant.id);
@@ -171,12 +198,11 @@ export function rowsOf(
         because: g.because,
       });
     }
-    add('happened', {
-      id: uuidv7(),
-      member_id: d.memberId,
-      change_id: d.userIds.map(changeOf).find((id) => id !== undefined) ?? null,
-      ...describe(d),
-    });
+    const change_id = d.userIds.map(changeOf).find((id) => id !== undefined) ?? null;
+    add('happened', { id: uuidv7(), member_id: d.memberId, change_id, ...describe(d) });
+    if (d.before?.status === 'active' && d.after.status !== 'active') {
+      add('left', { member_id: d.memberId, change_id });
+    }
   }
   for (const { memberId, user } of outcome.links) {
     add('links', {

@@ -3,6 +3,7 @@
  * the lane, the comparison, the mapping plan and the property tests all call it.
  */
 import type { MemberStatus } from '../database/entities.ts';
+import { type AttributeMappings, type Profile, profileOf, type UserDocument } from './profile.ts';
 
 /** A directory user of the mirror, present now. */
 export interface SourceUser {
@@ -51,6 +52,7 @@ export interface Mapping {
 
 export interface Policy {
   mappings: readonly Mapping[];
+  attributes: AttributeMappings;
 }
 
 export interface DesiredGrant {
@@ -64,6 +66,7 @@ export interface DesiredMember {
   status: MemberStatus;
   email: string | null;
   displayName: string | null;
+  profile: Profile;
   /** Roles given by directories; an operator's or a login's are not touched by them. */
   grants: DesiredGrant[];
 }
@@ -75,9 +78,12 @@ export interface PersonFacts {
   disputed: ReadonlySet<string>;
   /** Groups of each source, direct and through nesting. */
   groupsOf(userId: string): readonly Group[];
-  /** The member's e-mail and name as they stand: kept when no source is left to say. */
+  /** What a source's directory says of it, for as far as an attribute mapping reads it. */
+  documentOf(userId: string): UserDocument;
+  /** The member's e-mail, name and profile as they stand: kept when no source is left to say. */
   email: string | null;
   displayName: string | null;
+  profile: Profile;
 }
 
 /**
@@ -90,12 +96,15 @@ export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
   const speaking = facts.sources.filter((s) => !facts.disputed.has(s.id)).sort(bySpeakingOrder);
   const cutBy = new Set(speaking.filter((s) => !s.active).map((s) => s.provider));
   const giving = speaking.filter((s) => !cutBy.has(s.provider));
-  const owner = giving[0] ?? speaking[0];
+  // Who gives membership says who the member is; where nobody does, those who would.
+  const heard = giving.length > 0 ? giving : speaking;
+  const [owner] = heard;
   const status = giving.length > 0 ? 'active' : facts.sources.length > 0 ? 'suspended' : 'removed';
   return {
     status,
     email: owner ? (owner.email ?? addressOf(owner.userName)) : facts.email,
     displayName: owner ? (owner.displayName ?? owner.userName) : facts.displayName,
+    profile: owner ? profileFrom(heard, facts, policy) : facts.profile,
     grants: grantsOf(giving, facts, policy),
   };
 }
@@ -104,6 +113,15 @@ export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
 function bySpeakingOrder(a: SourceUser, b: SourceUser): number {
   const primary = Number(b.provider === 'primary') - Number(a.provider === 'primary');
   return primary !== 0 ? primary : a.firstSeen - b.firstSeen;
+}
+
+function profileFrom(heard: readonly SourceUser[], facts: PersonFacts, policy: Policy): Profile {
+  return profileOf(
+    heard.flatMap((source) => {
+      const mappings = policy.attributes.get(source.directoryId);
+      return mappings ? [{ document: facts.documentOf(source.id), mappings }] : [];
+    }),
+  );
 }
 
 function grantsOf(giving: readonly SourceUser[], facts: PersonFacts, policy: Policy): DesiredGrant[] {

@@ -4,7 +4,14 @@
  */
 import type pg from 'pg';
 import type { MemberStatus } from '../database/entities.ts';
-import type { FormerKeys, Group, Mapping, SourceUser } from './desired.ts';
+import type { FormerKeys, Group, Mapping, Policy, SourceUser } from './desired.ts';
+import {
+  type AttributeMapping,
+  type AttributeMappings,
+  namesRead,
+  type Profile,
+  type UserDocument,
+} from './profile.ts';
 import * as sql from './statements.ts';
 import { keysAt, type RememberedLink } from './who.ts';
 
@@ -12,6 +19,7 @@ export interface ActualMember {
   id: string;
   email: string | null;
   displayName: string | null;
+  profile: Profile;
   status: MemberStatus;
 }
 
@@ -45,6 +53,9 @@ export interface Facts {
   /** Groups that some mapping names, by user, nested ones included. */
   groups: Map<string, Group[]>;
   mappings: Mapping[];
+  attributes: AttributeMappings;
+  /** What attribute mappings read of the users of their directories; empty for a tenant without any. */
+  documents: Map<string, UserDocument>;
   provedDomains: Set<string>;
   /** Subjects with a dispute on record. */
   disputedOnRecord: Set<string>;
@@ -57,13 +68,13 @@ const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
 /**
  * @param userIds directory users, present or gone; the tenant must be set on the client's transaction
- * @param also mappings beside the tenant's own whose groups are to be loaded (a plan's)
+ * @param also mappings beside the tenant's own for which groups and documents are to be loaded (a plan's)
  */
 export async function loadFacts(
   client: pg.ClientBase,
   tenantId: string,
   userIds: string[],
-  also: readonly Mapping[] = [],
+  also: Partial<Policy> = {},
 ): Promise<Facts> {
   const ask: Ask = async (name, text, ...values) =>
     (await client.query({ name: `facts_${name}`, text, values: [tenantId, ...values] })).rows;
@@ -78,6 +89,8 @@ export async function loadFacts(
     grants: new Map(),
     groups: new Map(),
     mappings: policy?.mappings ?? [],
+    attributes: byDirectory(policy?.attributes ?? []),
+    documents: new Map(),
     provedDomains: new Set(policy?.domains ?? []),
     disputedOnRecord: new Set(),
   };
@@ -102,7 +115,7 @@ export async function loadFacts(
       });
     }
   }
-  const keys = [...new Set([...facts.mappings, ...also].map((m) => m.groupKey))];
+  const keys = [...new Set([...facts.mappings, ...(also.mappings ?? [])].map((m) => m.groupKey))];
   if (keys.length > 0 && facts.users.size > 0) {
     const ids = keys.filter((k) => UUID.test(k));
     for (const r of await ask<sql.GroupRow>('groups', sql.GROUPS, [...facts.users.keys()], keys, ids)) {
@@ -113,7 +126,24 @@ export async function loadFacts(
       });
     }
   }
+  await loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()]);
   return facts;
+}
+
+async function loadDocuments(ask: Ask, facts: Facts, mappings: AttributeMappings[]): Promise<void> {
+  const mapped = (user: SourceUser) => mappings.some((of) => of.has(user.directoryId));
+  const ids = [...facts.users.values()].filter(mapped).map((user) => user.id);
+  if (ids.length === 0) return;
+  const names = mappings.flatMap(namesRead);
+  for (const r of await ask<sql.DocumentRow>('documents', sql.DOCUMENTS, ids, names)) {
+    facts.documents.set(r.id, r.document);
+  }
+}
+
+function byDirectory(rows: sql.PolicyRow['attributes']): AttributeMappings {
+  const mappings = new Map<string, AttributeMapping[]>();
+  for (const { directoryId, field, path } of rows) push(mappings, directoryId, { field, path });
+  return mappings;
 }
 
 /**
@@ -268,6 +298,7 @@ function keepLinks(facts: Facts, found: sql.LinkRow[]): void {
       id: l.member_id,
       email: l.email,
       displayName: l.display_name,
+      profile: l.profile,
       status: l.status,
     });
   }

@@ -71,12 +71,13 @@ export function openLane(db: Database, options: LaneOptions) {
     const client = await db.pool.connect();
     let broken: Error | undefined;
     let batch: ChangeRow[] = [];
+    let ownerLost: string | null = null;
     let takenAt = new Date();
     try {
       await client.query(BEGIN);
       const taken = await take(client);
       takenAt = new Date();
-      // A change that names groups is spread in a step of its own.
+      // A change that names groups, or a whole directory, is spread in a step of its own.
       const firstSpread = taken.findIndex((c) => c.spread !== null);
       batch = firstSpread < 0 ? taken : taken.slice(0, Math.max(firstSpread, 1));
       const [first] = batch;
@@ -87,7 +88,7 @@ export function openLane(db: Database, options: LaneOptions) {
           values: [tenantId, first.id, SPREAD_STEP],
         });
       } else if (first) {
-        await convergeBatch(client, tenantId, batch);
+        ownerLost = await convergeBatch(client, tenantId, batch);
       }
       await client.query('commit');
     } catch (error) {
@@ -101,20 +102,27 @@ export function openLane(db: Database, options: LaneOptions) {
     const effectiveAt = new Date();
     const applied = batch.flatMap((c) => (c.spread ? [] : [appliedChange(c, takenAt, effectiveAt)]));
     if (applied.length > 0) observer.applied(applied);
+    if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
     return batch;
   }
 
-  async function convergeBatch(client: pg.PoolClient, tenantId: string, batch: ChangeRow[]): Promise<void> {
+  /** @returns the tenant's last active owner, if this batch took that one's access */
+  async function convergeBatch(
+    client: pg.PoolClient,
+    tenantId: string,
+    batch: ChangeRow[],
+  ): Promise<string | null> {
     const changeOf = new Map<string, string>();
     for (const c of batch) if (c.user_id !== null && !changeOf.has(c.user_id)) changeOf.set(c.user_id, c.id);
     const facts = await loadFacts(client, tenantId, [...changeOf.keys()]);
     const rows = rowsOf(converge(facts), (userId) => changeOf.get(userId));
     const parents = [...new Set(batch.flatMap((c) => (c.parent_id === null ? [] : [c.parent_id])))];
-    await client.query({
+    const written = await client.query<{ owner_lost: string | null }>({
       name: 'converge_write',
-      text: 'select converge_write($1, $2, $3, $4)',
+      text: 'select converge_write($1, $2, $3, $4) as owner_lost',
       values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
     });
+    return written.rows[0]?.owner_lost ?? null;
   }
 
   /** Halves a failed batch until the failing change stands alone. */
@@ -148,9 +156,16 @@ export function openLane(db: Database, options: LaneOptions) {
   /** One change that fails alone: denied access first if it is a leaver, then retried later or parked. */
   async function setAside(tenantId: string, change: ChangeRow, error: unknown): Promise<void> {
     if (change.class === 0 && change.user_id !== null) {
-      await db.pool.query('select lane_cut($1, $2)', [tenantId, change.user_id]).catch(() => {
+      const cut = await db.pool
+        .query<{ owner_lost: string | null }>('select lane_cut($1, $2, $3) as owner_lost', [
+          tenantId,
+          change.user_id,
+          change.id,
+        ])
         // The cut itself is what fails: the change is parked below, where its error is seen.
-      });
+        .catch(() => undefined);
+      const ownerLost = cut?.rows[0]?.owner_lost ?? null;
+      if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
     }
     const message = wordsOf(error);
     const delay = retryMs[change.attempts];

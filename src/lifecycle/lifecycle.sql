@@ -41,16 +41,19 @@ end $$;
 -- One step of a change that names groups: writes the rows of the next p_limit users under those groups, nested
 -- groups included. The change goes to the back of its lane between steps, and to 'spread' after the last one.
 -- Index: mirror_group_member's primary key, once a group, so a step costs p_limit rows a group and not the group.
+-- A change that spreads and names no group concerns every user of its directory. Index: mirror_user_page.
 create or replace function lane_spread(p_tenant uuid, p_change bigint, p_limit integer)
 returns integer language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   c change;
+  after uuid;
   written integer;
   last_user uuid;
 begin
   select * into c from change where id = p_change and state = 'pending';
   if not found then return 0; end if;
+  after := coalesce(c.spread_after, '00000000-0000-0000-0000-000000000000');
   with recursive roots as (
     select g.id from mirror_group g where g.tenant_id = p_tenant and g.display_name_key = any (c.spread)
     union
@@ -61,11 +64,15 @@ begin
     union
     select m.member_id from down join mirror_group_member m on m.group_id = down.id and m.member_kind = 'group'
   ), next as (
-    select distinct u.member_id from down cross join lateral (
+    select u.member_id from down cross join lateral (
       select m.member_id from mirror_group_member m
-      where m.group_id = down.id and m.member_kind = 'user'
-        and m.member_id > coalesce(c.spread_after, '00000000-0000-0000-0000-000000000000')
+      where m.group_id = down.id and m.member_kind = 'user' and m.member_id > after
       order by m.member_id limit p_limit) u
+    union
+    select u.id from (
+      select m.id from mirror_user m
+      where cardinality(c.spread) = 0 and m.directory_id = c.directory_id and m.id > after
+      order by m.id limit p_limit) u
     order by 1 limit p_limit
   ), logged as (
     insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, parent_id, source_at)
@@ -93,23 +100,58 @@ returns void language sql as $$
     and not exists (select from change c where c.parent_id = p.id and c.state in ('pending', 'parked'));
 $$;
 
+-- Raises the alert when members who have just lost access were the last active ones to whom an operator gave "owner":
+-- an audit entry and an event of its own. p_left: [{member_id, change_id}]. Answers who was the last to go, or null.
+-- The caller holds the lane. Index: role_grant_owner.
+create or replace function lane_owner_lost(p_tenant uuid, p_left jsonb)
+returns uuid language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  gone record;
+begin
+  select m.id, m.status, r.change_id into gone
+  from jsonb_to_recordset(p_left) as r(member_id uuid, change_id bigint)
+  join role_grant g on g.tenant_id = p_tenant and g.member_id = r.member_id and g.role = 'owner' and g.origin = 'operator'
+  join member m on m.id = r.member_id
+  order by r.change_id desc nulls last, m.id desc limit 1;
+  if not found then return null; end if;
+  perform from role_grant g join member m on m.id = g.member_id
+  where g.tenant_id = p_tenant and g.role = 'owner' and g.origin = 'operator' and m.status = 'active';
+  if found then return null; end if;
+  with numbered as (
+    update lane set event_sequence = event_sequence + 1 where tenant_id = p_tenant returning event_sequence
+  ), audited as (
+    insert into audit_entry (id, tenant_id, actor, action, member_id, change_id, detail)
+    values (gen_random_uuid(), p_tenant, 'lockstep', 'tenant.owner_lost', gone.id, gone.change_id,
+      jsonb_build_object('status', gone.status))
+  )
+  insert into event (tenant_id, sequence, type, member_id, payload)
+  select p_tenant, n.event_sequence, 'tenant.owner_lost', gone.id, jsonb_build_object('status', gone.status)
+  from numbered n;
+  return gone.id;
+end $$;
+
 -- Writes the differences of one batch and marks its changes applied. Each part is an array of rows; absent parts
--- cost nothing. Event numbers come from the lane row, which this transaction holds.
+-- cost nothing. Event numbers come from the lane row, which this transaction holds. Answers the last active owner, if
+-- the batch took access from the tenant's last ones, else null.
 create or replace function converge_write(p_tenant uuid, p jsonb, p_applied bigint[], p_parents bigint[])
-returns void language plpgsql
+returns uuid language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   first_event bigint;
+  owner_lost uuid;
 begin
   if p ? 'new_members' then
-    insert into member (id, tenant_id, email, email_key, display_name, status)
-    select r.id, p_tenant, r.email, r.email_key, r.display_name, r.status
-    from jsonb_to_recordset(p -> 'new_members') as r(id uuid, email text, email_key text, display_name text, status text);
+    insert into member (id, tenant_id, email, email_key, display_name, profile, status)
+    select r.id, p_tenant, r.email, r.email_key, r.display_name, coalesce(r.profile, '{}'), r.status
+    from jsonb_to_recordset(p -> 'new_members') as r(id uuid, email text, email_key text, display_name text,
+      profile jsonb, status text);
   end if;
   if p ? 'members' then
-    update member m set email = r.email, email_key = r.email_key, display_name = r.display_name, status = r.status,
-      updated_at = clock_timestamp()
-    from jsonb_to_recordset(p -> 'members') as r(id uuid, email text, email_key text, display_name text, status text)
+    update member m set email = r.email, email_key = r.email_key, display_name = r.display_name,
+      profile = coalesce(r.profile, m.profile), status = r.status, updated_at = clock_timestamp()
+    from jsonb_to_recordset(p -> 'members') as r(id uuid, email text, email_key text, display_name text,
+      profile jsonb, status text)
     where m.id = r.id;
   end if;
   if p ? 'links' then
@@ -121,7 +163,8 @@ begin
       user_name_key = excluded.user_name_key, email_key = excluded.email_key, provider = excluded.provider;
   end if;
   if p ? 'revoked' then
-    delete from role_grant where id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'revoked') v));
+    delete from role_grant where id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'revoked') v))
+      and origin = 'mapping';
   end if;
   if p ? 'granted' then
     insert into role_grant (id, tenant_id, member_id, role, origin, mapping_id, group_id, because)
@@ -153,20 +196,34 @@ begin
     insert into event (tenant_id, sequence, type, member_id, payload)
     select p_tenant, sequence, action, member_id, detail from happened;
   end if;
+  if p ? 'left' then owner_lost := lane_owner_lost(p_tenant, p -> 'left'); end if;
   update change set state = 'applied', applied_at = clock_timestamp(), error = null where id = any (p_applied);
   if cardinality(p_parents) > 0 then perform lane_close_spread(p_parents); end if;
+  return owner_lost;
 end $$;
 
 -- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
--- once. Touches only members whose directory user is inactive or gone.
-create or replace function lane_cut(p_tenant uuid, p_user uuid)
-returns boolean language plpgsql as $$
+-- once. Touches only members whose directory user is inactive or gone. Takes the lane first, as converge does, and
+-- answers as converge_write does; that the alert cannot be raised does not keep anybody in.
+create or replace function lane_cut(p_tenant uuid, p_user uuid, p_change bigint)
+returns uuid language plpgsql as $$
+declare
+  denied uuid;
 begin
   perform set_config('lockstep.tenant', p_tenant::text, true);
+  perform from lane l where l.tenant_id = p_tenant for update;
   update member set status = 'suspended', updated_at = clock_timestamp()
   where status = 'active' and id = (select l.member_id from link l where l.tenant_id = p_tenant and l.user_id = p_user)
-    and not exists (select from mirror_user u where u.id = p_user and u.active);
-  return found;
+    and not exists (select from mirror_user u where u.id = p_user and u.active)
+  returning id into denied;
+  if denied is null then return null; end if;
+  begin
+    return lane_owner_lost(p_tenant,
+      jsonb_build_array(jsonb_build_object('member_id', denied, 'change_id', p_change)));
+  exception when others then
+    raise warning 'member % was denied access, but not looked at as an owner: %', denied, sqlerrm;
+    return null;
+  end;
 end $$;
 
 -- Tenants with a lane that has something due: a retry whose time has come, or a change that nobody took within

@@ -1,13 +1,15 @@
 /**
  * The public face of converge: works lanes, finds lanes that lost their wake-up, compares mirror with members, and
- * plans and writes role mappings.
+ * plans and writes role mappings and attribute mappings.
  */
 import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
 import type { ChangeSource } from '../database/entities.ts';
+import { planAttributeMappings, replaceAttributeMappings } from './attribute-mappings.ts';
 import { compareTenant } from './compare.ts';
 import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
+import type { AttributeMapping, Profile } from './profile.ts';
 
 /** Functions of this room, for the migrate step. */
 export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
@@ -29,6 +31,8 @@ export interface LifecycleObserver {
   applied(changes: Applied[]): void;
   /** A change was set aside for a person; `error` has no personal data. */
   parked(changeId: string, error: string): void;
+  /** The last active member to whom an operator gave "owner" has lost access; event and audit entry are written. */
+  ownerLost(tenantId: string, memberId: string): void;
 }
 
 export interface MappingInput {
@@ -55,6 +59,23 @@ export interface Plan {
   items: PlanItem[];
 }
 
+export interface AttributeMappingInput extends AttributeMapping {
+  /** The SCIM path as a person wrote it; `path` is what it came to. */
+  attribute: string;
+}
+
+export interface AttributePlan {
+  /** SHA-256 over the items; an approval names it. */
+  hash: string;
+  /**
+   * Members whose profile would move, fields that would get, change and lose a value, and values under the new set that
+   * are too large and so left out.
+   */
+  counts: { members: number; set: number; changed: number; cleared: number; tooLarge: number };
+  /** The first 1,000 items, or fewer where they are large. `before` and `after` have the fields that move. */
+  items: { member: string; email: string | null; before: Profile; after: Profile }[];
+}
+
 export interface Lifecycle {
   drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'>;
   /** Tenants whose lane has something due and nobody seems to be working on it. Reads only (system role). */
@@ -64,6 +85,19 @@ export interface Lifecycle {
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
+  /** @param mappings the directory's whole set, no field twice */
+  planAttributeMappings(
+    tenantId: string,
+    directoryId: string,
+    mappings: readonly AttributeMappingInput[],
+  ): Promise<AttributePlan>;
+  /** Replaces the directory's whole set, with its change row; false when it has gone. Wake the lane afterwards. */
+  replaceAttributeMappings(
+    tenantId: string,
+    directoryId: string,
+    mappings: readonly AttributeMappingInput[],
+    actor: string,
+  ): Promise<boolean>;
   /** Puts a parked change back into its lane; false when there is no such parked change in this tenant. */
   replay(tenantId: string, changeId: string, actor: string): Promise<boolean>;
 }
@@ -84,6 +118,10 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
     compare: (tenantId) => compareTenant(db, tenantId),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
+    planAttributeMappings: (tenantId, directoryId, mappings) =>
+      planAttributeMappings(db, tenantId, directoryId, mappings),
+    replaceAttributeMappings: (tenantId, directoryId, mappings, actor) =>
+      replaceAttributeMappings(db, tenantId, directoryId, mappings, actor),
     replay: (tenantId, changeId, actor) =>
       db.tenant(tenantId, async (client) => {
         const { rowCount } = await client.query(

@@ -73,13 +73,13 @@ async function planItems(
   userIds: string[],
   next: Stored[],
 ): Promise<PlanItem[]> {
-  const facts = await loadFacts(client, tenantId, userIds, next);
+  const facts = await loadFacts(client, tenantId, userIds, { mappings: next });
   const asked = new Set(userIds);
   const items: PlanItem[] = [];
   const rolesUnder = (mappings: readonly Mapping[]) => {
     const everyone = { ...facts, grants: new Map() };
     return new Map(
-      converge(everyone, mappings).differences.map((d) => [
+      converge(everyone, { ...facts, mappings }).differences.map((d) => [
         d.userIds.find((id) => asked.has(id)),
         { roles: new Set(d.after.grants.map((g) => g.role)), memberId: d.memberId, email: d.after.email },
       ]),

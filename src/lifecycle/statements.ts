@@ -4,12 +4,15 @@
  */
 import type { ChangeSource, MemberStatus } from '../database/entities.ts';
 import type { Mapping } from './desired.ts';
+import type { AttributePath, Profile, UserDocument } from './profile.ts';
 
 /** What holds for the whole tenant: read once a batch. */
 export const POLICY = `
   select
     (select coalesce(json_agg(json_build_object('id', m.id, 'directoryId', m.directory_id, 'groupKey', m.group_key,
        'role', m.role, 'priority', m.priority)), '[]') from role_mapping m where m.tenant_id = $1) as mappings,
+    (select coalesce(json_agg(json_build_object('directoryId', a.directory_id, 'field', a.field, 'path', a.path)), '[]')
+       from attribute_mapping a where a.tenant_id = $1) as attributes,
     (select coalesce(json_agg(json_build_object('id', d.id, 'provider', d.provider, 'pulled', d.kind <> 'scim')), '[]')
        from directory d where d.tenant_id = $1) as directories,
     (select coalesce(json_agg(n.name), '[]') from domain n
@@ -18,6 +21,7 @@ export const POLICY = `
 
 export interface PolicyRow {
   mappings: Mapping[];
+  attributes: { directoryId: string; field: string; path: AttributePath }[];
   directories: { id: string; provider: string; pulled: boolean }[];
   domains: string[];
   disputes: boolean;
@@ -65,6 +69,17 @@ export const SHARERS = `
     select f.user_id from mirror_former_key f
     where f.tenant_id = $1 and (f.email_key = any ($2) or f.user_name_key = any ($3)))`;
 
+/** $2 users, $3 names: what stands under these names in their documents. Index: primary key. */
+export const DOCUMENTS = `
+  select u.id, coalesce((select jsonb_object_agg(name, u.doc -> name) from unnest($3::text[]) name
+    where u.doc ? name), '{}') as document
+  from mirror_user u where u.id = any ($2) and u.tenant_id = $1`;
+
+export interface DocumentRow {
+  id: string;
+  document: UserDocument;
+}
+
 /** $2 users. Index: primary key. */
 export const FORMER_KEYS = `select user_id, user_name_key, email_key, since, until from mirror_former_key
   where user_id = any ($2) and tenant_id = $1`;
@@ -78,7 +93,7 @@ export interface FormerKeyRow {
 }
 
 const LINK_AND_MEMBER = `l.member_id, l.user_id, concat_ws(E'\\n', l.provider, l.external_id, l.user_name_key, l.email_key) as keys,
-  m.email, m.display_name, m.status`;
+  m.email, m.display_name, m.profile, m.status`;
 
 /** $2 users: the links of their members, all of them, with the member. Indexes: link_user, link_member. */
 export const LINKS_BY_USER = `select ${LINK_AND_MEMBER} from (
@@ -95,6 +110,7 @@ export interface LinkRow {
   keys: string;
   email: string | null;
   display_name: string | null;
+  profile: Profile;
   status: MemberStatus;
 }
 

@@ -33,12 +33,17 @@ const PATIENCE_MS = 3_000;
 /** How long facts count as fresh at least; see remembered.ts. */
 const FRESH_MS = 1_000;
 
-// One scan of change_committed (partial: not yet effective), one count of change_parked, and the small mismatch table.
+// One scan of change_committed (partial: not yet effective), one count of change_parked, the small mismatch table, and
+// role_grant_owner (partial: a few a tenant) with their members.
 const FACTS = `
   select c.unapplied, c.oldest, c.oldest_leaver,
     (select count(*) from change where state = 'parked') as parked,
     (select coalesce(json_agg(m), '[]') from
-      (select kind, state, count(*)::int as count from mismatch group by kind, state) m) as mismatches
+      (select kind, state, count(*)::int as count from mismatch group by kind, state) m) as mismatches,
+    (select count(*) from
+      (select from role_grant g join member m on m.id = g.member_id
+       where g.role = 'owner' and g.origin = 'operator'
+       group by g.tenant_id having not bool_or(m.status = 'active')) t) as ownerless
   from (select count(*) as unapplied, extract(epoch from min(committed_at)) as oldest,
       extract(epoch from min(source_at) filter (where class = 0)) as oldest_leaver
     from change where state in ('pending', 'spread')) c`;
@@ -50,6 +55,7 @@ export interface Facts {
   oldest_leaver: string | null;
   parked: string;
   mismatches: { kind: string; state: string; count: number }[];
+  ownerless: string;
 }
 
 /** @returns a function that gives the election back */
@@ -108,6 +114,11 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
       'lockstep_open_deprovision_oldest_timestamp_seconds',
       'Source time of the oldest leaver who is not yet denied, as Unix time; absent when there is none. Exported by one elected process',
       (row) => row.oldest_leaver,
+    );
+    single(
+      'lockstep_tenants_without_owner',
+      'Tenants to whose members an operator gave the role "owner" and of these none is active. Exported by one elected process',
+      (row) => row.ownerless,
     );
     new Gauge({
       name: 'lockstep_mismatch',

@@ -109,6 +109,8 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
       },
       // The gauge of parked changes is read from the database, where a replay takes them back as well.
       parked() {},
+      // Likewise the gauge of tenants without an owner: an operator who gives the role takes its tenant out of it.
+      ownerLost() {},
     },
     scim(request) {
       const labels = {

@@ -115,6 +115,14 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
             'a change was parked; see /v1/tenants/{tenant}/changes?state=parked',
           );
         },
+        ownerLost(tenantId, memberId) {
+          metrics.lifecycle.ownerLost(tenantId, memberId);
+          log.warn(
+            { tenantId, memberId },
+            'the directory took the access of the last active owner of a tenant; give the role "owner" to another ' +
+              'member: PUT /v1/tenants/{tenant}/members/{member}/roles/owner',
+          );
+        },
       },
     });
 

@@ -129,7 +129,8 @@ async function directoryPlan(client: pg.PoolClient, id: string): Promise<Removal
        (select count(*) from directory_token
         where directory_id = $1 and revoked_at is null and client_id is null) as tokens,
        (select count(*) from directory_client where directory_id = $1 and revoked_at is null) as clients,
-       (select count(*) from role_mapping where directory_id = $1) as "roleMappings"
+       (select count(*) from role_mapping where directory_id = $1) as "roleMappings",
+       (select count(*) from attribute_mapping where directory_id = $1) as "attributeMappings"
      from directory where id = $1`,
     [id],
   );

@@ -13,6 +13,8 @@ export const scopes = {
   'tokens:write': 'issue and revoke directory tokens',
   'role-mappings:read': 'read and plan role mappings',
   'role-mappings:write': 'replace role mappings',
+  'attribute-mappings:read': "read what fills members' profiles",
+  'attribute-mappings:write': "plan and replace what fills members' profiles",
   'members:read': 'read members with their roles and timeline',
   'members:write': 'give and take roles by hand',
   'owners:write': 'give and take the reserved role "owner" (beside members:write)',

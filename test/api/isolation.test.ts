@@ -31,6 +31,7 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   const ada = await lane.join({ userName: 'ada' });
   await lane.group('Staff', [ada]);
   await lane.map([{ group: 'Staff', role: 'staff' }]);
+  await lane.mapAttributes({ userName: 'login' });
   await lane.settle();
   const parked = await lane.join({ userName: 'poison' });
   await api.db.tenant(lane.tenantId, (client) =>
@@ -78,6 +79,7 @@ const bodies: Record<string, unknown> = {
   issueToken: {},
   issueClient: {},
   replaceDirectorySchemas: { extensions: [] },
+  replaceAttributeMappings: [{ attribute: 'title', field: 'title' }],
   replaceRoleMappings: [{ group: 'x', role: 'y' }],
   issueKey: { scopes: ['members:read'] },
 };

@@ -35,6 +35,7 @@ test('deleting a directory is planned first, and then its people are leavers', a
     tokens: 1,
     clients: 0,
     roleMappings: 1,
+    attributeMappings: 0,
   });
   expect((await lane.one('ada@example.com'))?.status).toBe('active');
 

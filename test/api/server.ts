@@ -44,7 +44,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
   const database = await openTestDatabase();
   const { db } = database;
   const lifecycle: Lifecycle = openLifecycle(db, {
-    observer: { applied: () => {}, parked: () => {} },
+    observer: { applied: () => {}, parked: () => {}, ownerLost: () => {} },
     retryMs: [],
   });
   const woken: string[] = [];
@@ -113,6 +113,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
         'directory_token',
         'api_key',
         'role_mapping',
+        'attribute_mapping',
         'role_grant',
         'change',
         'audit_entry',

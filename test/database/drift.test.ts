@@ -32,6 +32,7 @@ async function populate(): Promise<string> {
   const ada = await lane.join({ userName: 'ada' });
   await lane.group('Staff', [ada]);
   await lane.map([{ group: 'Staff', role: 'staff' }]);
+  await lane.mapAttributes({ title: 'title' });
   await lane.settle();
   await lane.move(ada, { userName: 'lovelace' });
   await database.db.tenant(lane.tenantId, async (client) => {

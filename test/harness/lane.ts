@@ -1,5 +1,6 @@
 /** A tenant's directory with converge beside it, driven by hand: no queue, so that a test decides who works when. */
 import { v7 as uuidv7 } from 'uuid';
+import { resolveAttributePath } from '../../src/api/attribute-path.ts';
 import type { Database } from '../../src/database/database.ts';
 import {
   type DirectoryStore,
@@ -7,7 +8,9 @@ import {
   openDirectoryStore,
   type UserFacts,
 } from '../../src/directory/directory.ts';
-import { type Applied, openLifecycle } from '../../src/lifecycle/lifecycle.ts';
+import { type Applied, type AttributeMappingInput, openLifecycle } from '../../src/lifecycle/lifecycle.ts';
+import type { Profile } from '../../src/lifecycle/profile.ts';
+import { userSchemas } from '../../src/scim/schema/schema.ts';
 import { createTestDirectory, createTestTenant, type TestDirectory } from './tenant.ts';
 
 export interface Person {
@@ -16,6 +19,8 @@ export interface Person {
   active?: boolean;
   externalId?: string;
   displayName?: string;
+  /** What else the directory says, as it stands in the document. */
+  attributes?: Record<string, unknown>;
 }
 
 export interface TestMember {
@@ -34,8 +39,17 @@ export function userFacts(person: Person & { userName: string }): UserFacts {
     active: person.active ?? true,
     email,
     emailKeys: email === null ? [] : [normalise(email)],
-    doc: { userName: person.userName },
+    doc: { userName: person.userName, ...person.attributes },
   };
+}
+
+/** @param fieldByPath `{ 'name.familyName': 'surname' }` */
+export function attributeMappings(fieldByPath: Record<string, string>): AttributeMappingInput[] {
+  return Object.entries(fieldByPath).map(([attribute, field]) => {
+    const resolved = resolveAttributePath(userSchemas, attribute);
+    if (!resolved.ok) throw new Error(`${attribute} ${resolved.message}`);
+    return { attribute, field, path: resolved.value };
+  });
 }
 
 export async function createTestLane(db: Database, options: { retryMs?: number[] } = {}) {
@@ -43,9 +57,14 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
   const directory = await createTestDirectory(db, tenantId);
   const applied: Applied[] = [];
   const parked: string[] = [];
+  const ownersLost: string[] = [];
   const store: DirectoryStore = openDirectoryStore(db.pool, () => {});
   const lifecycle = openLifecycle(db, {
-    observer: { applied: (changes) => applied.push(...changes), parked: (_id, error) => parked.push(error) },
+    observer: {
+      applied: (changes) => applied.push(...changes),
+      parked: (_id, error) => parked.push(error),
+      ownerLost: (_tenant, member) => ownersLost.push(member),
+    },
     retryMs: options.retryMs ?? [],
   });
   const caller = (d: TestDirectory) => d.caller;
@@ -61,6 +80,7 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     lifecycle,
     applied,
     parked,
+    ownersLost,
     async join(person: Person & { userName: string }, d = directory): Promise<string> {
       const id = uuidv7();
       expectOk(await store.createUser(caller(d), { ...userFacts(person), id }, new Date()));
@@ -80,10 +100,12 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
       );
       const before = rows[0];
       if (!before) throw new Error('gone');
+      const { userName: _, ...attributes } = JSON.parse(read.row.doc) as Record<string, unknown>;
       const after = userFacts({
         userName: person.userName ?? before.user_name,
         email: person.email === undefined ? before.email : person.email,
         active: person.active ?? before.active,
+        attributes: person.attributes ?? attributes,
         ...(before.external_id === null ? {} : { externalId: before.external_id }),
         ...(before.display_name === null ? {} : { displayName: before.display_name }),
         ...(person.displayName === undefined ? {} : { displayName: person.displayName }),
@@ -124,6 +146,19 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     },
     map: (mappings: { group: string; role: string; priority?: number; directory?: string }[]) =>
       lifecycle.replaceMappings(tenantId, mappings, 'test'),
+    /** @param mappings attribute → field of the directory's whole set */
+    async mapAttributes(mappings: Record<string, string>, d = directory): Promise<void> {
+      const inputs = attributeMappings(mappings);
+      if (!(await lifecycle.replaceAttributeMappings(tenantId, d.id, inputs, 'test')))
+        throw new Error('gone');
+    },
+    /** E-mail → profile. */
+    async profiles(): Promise<Record<string, Profile>> {
+      const { rows } = await db.tenant(tenantId, (client) =>
+        client.query<{ email: string; profile: Profile }>('select email, profile from member'),
+      );
+      return Object.fromEntries(rows.map((m) => [m.email, m.profile]));
+    },
     /** Works the lane until nothing is due. */
     async settle(): Promise<void> {
       while ((await lifecycle.drain(tenantId, new AbortController().signal)) === 'more');

@@ -18,6 +18,8 @@ afterAll(() => database.drop());
 const PEOPLE = ['ada', 'bob', 'cyd', 'dan'];
 const GROUPS = ['red', 'green', 'blue'];
 const ROLES = ['reader', 'writer'];
+const TITLES = ['clerk', 'baker', ''];
+const FIELDS = ['title', 'job'];
 
 const person = fc.constantFrom(...PEOPLE);
 const directoryAt = fc.nat(2);
@@ -25,7 +27,7 @@ const slot = fc.nat(5);
 const groupSlot = fc.nat(3);
 
 type Op =
-  | { op: 'join'; at: number; userName: string; email: string; slot: number; active: boolean }
+  | { op: 'join'; at: number; userName: string; email: string; slot: number; active: boolean; title: string }
   | { op: 'move'; at: number; slot: number; email: string }
   | { op: 'active'; at: number; slot: number; active: boolean }
   | { op: 'leave'; at: number; slot: number }
@@ -33,7 +35,9 @@ type Op =
   | { op: 'member'; at: number; group: number; slot: number; add: boolean }
   | { op: 'nest'; at: number; group: number; inner: number; add: boolean }
   | { op: 'ungroup'; at: number; group: number }
-  | { op: 'map'; mappings: { group: string; role: string; priority?: number }[] };
+  | { op: 'say'; at: number; slot: number; title: string }
+  | { op: 'map'; mappings: { group: string; role: string; priority?: number }[] }
+  | { op: 'attributes'; at: number; fields: string[] };
 
 const operation: fc.Arbitrary<Op> = fc.oneof(
   {
@@ -45,6 +49,24 @@ const operation: fc.Arbitrary<Op> = fc.oneof(
       email: person,
       slot,
       active: fc.boolean(),
+      title: fc.constantFrom(...TITLES),
+    }),
+  },
+  {
+    weight: 3,
+    arbitrary: fc.record({
+      op: fc.constant('say' as const),
+      at: directoryAt,
+      slot,
+      title: fc.constantFrom(...TITLES),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      op: fc.constant('attributes' as const),
+      at: directoryAt,
+      fields: fc.subarray(FIELDS),
     }),
   },
   {
@@ -104,6 +126,10 @@ const operation: fc.Arbitrary<Op> = fc.oneof(
   },
 );
 
+/** The same text under two names, each of which fills a field of its own where the directory maps it. */
+const said = (title: string) => ({ title, nickName: title });
+const SAID: Record<string, string> = { title: 'title', job: 'nickName' };
+
 /** Two directories of the tenant's own provider, and a third that stands alone. */
 async function world() {
   const lane = await createTestLane(database.db);
@@ -126,6 +152,9 @@ async function apply({ lane, directories, users, groups }: World, op: Op): Promi
     return lane.map([...unique.values()]);
   }
   const d = directories[op.at] as TestDirectory;
+  if (op.op === 'attributes') {
+    return lane.mapAttributes(Object.fromEntries(op.fields.map((f) => [SAID[f] ?? f, f])), d);
+  }
   const userAt = (n: number) => users.get(`${op.at}/${n}`);
   const groupAt = (n: number) => groups.get(`${op.at}/${n}`);
   const refused = (error: Error) => {
@@ -134,11 +163,22 @@ async function apply({ lane, directories, users, groups }: World, op: Op): Promi
   if (op.op === 'join') {
     if (userAt(op.slot) !== undefined) return;
     await lane
-      .join({ userName: op.userName, email: `${op.email}@example.com`, active: op.active }, d)
+      .join(
+        {
+          userName: op.userName,
+          email: `${op.email}@example.com`,
+          active: op.active,
+          attributes: said(op.title),
+        },
+        d,
+      )
       .then((id) => users.set(`${op.at}/${op.slot}`, id), refused);
   } else if (op.op === 'move') {
     const id = userAt(op.slot);
     if (id) await lane.move(id, { email: `${op.email}@example.com` }, d).catch(refused);
+  } else if (op.op === 'say') {
+    const id = userAt(op.slot);
+    if (id) await lane.move(id, { attributes: said(op.title) }, d).catch(refused);
   } else if (op.op === 'active') {
     const id = userAt(op.slot);
     if (id) await lane.move(id, { active: op.active }, d).catch(refused);
@@ -173,7 +213,7 @@ async function apply({ lane, directories, users, groups }: World, op: Op): Promi
 async function seen(lane: TestLane): Promise<string[]> {
   const { rows } = await database.db.tenant(lane.tenantId, (client) =>
     client.query<{ line: string }>(
-      `select concat_ws(' ', m.email, m.status,
+      `select concat_ws(' ', m.email, m.status, m.profile,
          array_to_string(array(select distinct g.role from role_grant g where g.member_id = m.id order by 1), ',')) as line
        from member m where m.status = 'active' or exists (
          select from link l join mirror_user u on u.id = l.user_id where l.member_id = m.id and not exists (

@@ -106,6 +106,7 @@ test('what waits, is parked and does not match is read from the database; nothin
   const empty = await scrape(open());
   expect(empty.get('lockstep_unapplied_changes')).toBe(0);
   expect(empty.get('lockstep_parked_changes')).toBe(0);
+  expect(empty.get('lockstep_tenants_without_owner')).toBe(0);
   expect(named(empty, 'lockstep_oldest_unapplied_timestamp_seconds')).toEqual([]);
   expect(named(empty, 'lockstep_open_deprovision_oldest_timestamp_seconds')).toEqual([]);
   expect(named(empty, 'lockstep_mismatch')).toHaveLength(14);
@@ -145,7 +146,12 @@ test('of several processes one exports the gauges, and another takes over when i
   const two = open();
   expect(named(await scrape(one), 'lockstep_unapplied_changes')).toHaveLength(1);
   const other = await scrape(two);
-  for (const name of ['lockstep_unapplied_changes', 'lockstep_parked_changes', 'lockstep_mismatch']) {
+  for (const name of [
+    'lockstep_unapplied_changes',
+    'lockstep_parked_changes',
+    'lockstep_tenants_without_owner',
+    'lockstep_mismatch',
+  ]) {
     expect(named(other, name), name).toEqual([]);
   }
   await one.close();

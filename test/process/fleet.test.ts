@@ -9,6 +9,7 @@ import { createTestDatabase, type TestDatabase } from '../harness/database.ts';
 import { endAll, person, type Ready, type Running, scim, start, until, v1 } from './lockstep.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
+const patchOp = 'urn:ietf:params:scim:api:messages:2.0:PatchOp';
 const operatorKey = 'an-operator-key-of-the-test';
 let database: TestDatabase;
 let direct: pg.Client;
@@ -171,6 +172,36 @@ test('while one stops in good order, what it has begun is finished and nothing i
   await until(async () => ((await unapplied(at.tenant)) === 0 ? true : undefined));
   await expectEffectOnce(at.tenant);
   expect(await members(at.tenant)).toBe(created);
+});
+
+test('that a tenant lost its last active owner stands in the log as a warning, without a name, and in the metrics', async () => {
+  const running = start(env);
+  const ready = await running.ready;
+  const at = await createDirectory(ready, 'owned');
+  const ada = await scim(scimAt(ready, at), 'POST', '/Users', person('ada'));
+  await until(async () => ((await members(at.tenant)) === 1 ? true : undefined));
+  const { rows } = await direct.query<{ id: string }>('select id from member where tenant_id = $1', [
+    at.tenant,
+  ]);
+  const member = rows[0]?.id;
+  const given = await fetch(`${ready.url}/v1/tenants/owned/members/${member}/roles/owner`, {
+    method: 'PUT',
+    headers: { authorization: `Bearer ${operatorKey}` },
+  });
+  expect(given.status).toBe(204);
+  const cut = { schemas: [patchOp], Operations: [{ op: 'replace', path: 'active', value: false }] };
+  expect((await scim(scimAt(ready, at), 'PATCH', `/Users/${ada.body.id}`, cut)).status).toBe(200);
+  await until(async () => ((await members(at.tenant)) === 0 ? true : undefined));
+  await until(async () => {
+    const metrics = await (await fetch(`${ready.url}/metrics`)).text();
+    return /^lockstep_tenants_without_owner 1$/m.test(metrics) ? true : undefined;
+  });
+  const { stdout, stderr } = await running.stop();
+  const lines = (stdout + stderr).split('\n').filter((line) => line.includes('last active owner'));
+  expect(lines.map((line) => JSON.parse(line))).toEqual([
+    expect.objectContaining({ level: 40, tenantId: at.tenant, memberId: member }),
+  ]);
+  expect(lines[0]).not.toContain('ada');
 });
 
 test('the roles serve what is theirs: a worker answers probes and metrics and nothing else', async () => {

@@ -9,5 +9,6 @@ export { type Lookup, lookupOf } from './lookup.ts';
 export { elementMatcher, matches } from './match.ts';
 export { filterLimits, type ParseOptions, type Path, parseFilter, parsePath } from './parser.ts';
 export { afterPosition, type Position, positionKey } from './position.ts';
+export { type Predicate, resolveElementFilter } from './predicate.ts';
 export { byId, compileSort, type Order } from './sort.ts';
 export type { CompareOperator, Filter } from './tree.ts';
