@@ -15,6 +15,7 @@ import { openGenerator } from './generator.ts';
 import { type Lockstep, startLockstep } from './lockstep.ts';
 import { type BenchPostgres, startPostgres } from './postgres.ts';
 import { openReport, tableOf } from './report.ts';
+import { bulk } from './sections/bulk.ts';
 import { converge } from './sections/converge.ts';
 import { group } from './sections/group.ts';
 import { firstImport } from './sections/import.ts';
@@ -26,6 +27,7 @@ import { fillOverScim } from './seed.ts';
 const SECTIONS: Record<string, Section> = {
   scim: scimStopped,
   group,
+  bulk,
   import: firstImport,
   'scim-running': scimRunning,
   converge,

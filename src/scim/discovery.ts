@@ -2,7 +2,8 @@
  * What this server can do and what its resources look like (RFC 7644 §4, RFC 7643 §5 to §7). Promises: what is
  * advertised here is what the other files of this room do; a filter is refused, as RFC 7644 §4 asks.
  */
-import { quote } from './body.ts';
+import { type BodyLimits, quote } from './body.ts';
+import type { BulkLimits } from './bulk/operation.ts';
 import { done, failed, type Refusal, type Result } from './errors.ts';
 import type { PageLimits } from './list.ts';
 import { endpoints } from './represent.ts';
@@ -10,6 +11,7 @@ import type { Answer, ScimRequest } from './request.ts';
 import { commonAttributes, type DirectorySchemas, type ResourceType, type Schema } from './schema/schema.ts';
 import { serviceSchemas } from './schema/service.ts';
 
+type DiscoveryLimits = PageLimits & BulkLimits & Pick<BodyLimits, 'bodyBytes'>;
 type Discover = (request: ScimRequest, id: string) => Result<Answer>;
 
 const URN = 'urn:ietf:params:scim:schemas:core:2.0';
@@ -20,7 +22,7 @@ const descriptions: Record<ResourceType, string> = {
 };
 
 export function openDiscovery(
-  limits: PageLimits,
+  limits: DiscoveryLimits,
 ): Record<'config' | 'resourceTypes' | 'resourceType' | 'schemas' | 'schema', Discover> {
   return {
     config: (request) =>
@@ -29,7 +31,7 @@ export function openDiscovery(
         text: JSON.stringify({
           schemas: [`${URN}:ServiceProviderConfig`],
           patch: { supported: true },
-          bulk: { supported: false, maxOperations: 0, maxPayloadSize: 0 },
+          bulk: { supported: true, maxOperations: limits.bulkOperations, maxPayloadSize: limits.bodyBytes },
           filter: { supported: true, maxResults: limits.pageMax },
           changePassword: { supported: false },
           sort: { supported: true },

@@ -13,6 +13,8 @@ import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
 import { type AdmissionLimits, type Ended, openAdmission } from './admission.ts';
 import { type BodyLimits, ClientGone, type JsonObject, openBodies, quote } from './body.ts';
+import { openBulk } from './bulk/bulk.ts';
+import type { Handlers, OperationLog } from './bulk/perform.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
 import {
@@ -38,6 +40,8 @@ export interface ScimLimits extends BodyLimits, AdmissionLimits {
   pageDefault: number;
   /** Resources a page has at most, advertised as filter.maxResults; default 200. */
   pageMax: number;
+  /** Operations of one bulk request, advertised as bulk.maxOperations; default 1,000. */
+  bulkOperations: number;
 }
 
 export const defaultLimits: ScimLimits = {
@@ -50,6 +54,7 @@ export const defaultLimits: ScimLimits = {
   failuresPerMinute: 100,
   pageDefault: 100,
   pageMax: 200,
+  bulkOperations: 1000,
 };
 
 /** What a request was and became, for metrics. */
@@ -273,9 +278,9 @@ export function scimRouter(options: ScimOptions): express.Router {
 
   /** A handler that needs no store of its own but whose caller must be let in all the same. */
   const entered =
-    (handler: (request: ScimRequest, id: string) => Result<Answer>): Handler =>
-    async (request, id) =>
-      (await enter(request)) ?? handler(request, id);
+    (handler: (...input: Parameters<Handler>) => Result<Answer> | Promise<Result<Answer>>): Handler =>
+    async (request, id, body) =>
+      (await enter(request)) ?? handler(request, id, body);
 
   /** A handler of one resource: an id that is no uuid names none of ours. */
   const one =
@@ -288,6 +293,17 @@ export function scimRouter(options: ScimOptions): express.Router {
         `The ${kind} ${quote(id)} does not exist in this directory. Look it up by its name; ids are those that this server gave.`,
       );
     };
+
+  /** The handlers of one resource for a bulk request, each operation of which is a request of its own. */
+  const inBulk = (kind: string, { create, read, replace, patch, remove }: Handlers): Handlers => ({
+    create: steady(create),
+    read: steady(one(kind, read)),
+    replace: steady(one(kind, replace)),
+    patch: steady(one(kind, patch)),
+    remove: steady(one(kind, remove)),
+  });
+  const logOperation: OperationLog = ({ requestId, caller }, method, path, { status, error }) =>
+    log({ requestId, method, path, directoryId: caller.directoryId, status, error });
 
   type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   function route(
@@ -363,7 +379,8 @@ export function scimRouter(options: ScimOptions): express.Router {
       'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
     );
   route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere }, false);
-  route('/Bulk', 'Bulk', { POST: notHere }, false);
+  const surface = { User: inBulk('user', users), Group: inBulk('group', groups) };
+  route('/Bulk', 'Bulk', { POST: entered(openBulk(surface, limits, logOperation)) });
   router.use(endpoint('unknown', nowhere, false));
   router.use(malformedUrl);
   return router;
