@@ -200,6 +200,8 @@ create table change (
   committed_at timestamptz not null default clock_timestamp(),
   state text not null default 'pending' check (state in ('pending', 'spread', 'applied', 'parked')),
   attempts integer not null default 0,
+  -- Not taken before. With attempts it is a retry; without, the group was emptied and may be refilled until then, and
+  -- its user counts as a member of it.
   retry_at timestamptz,
   error text,
   applied_at timestamptz,
@@ -207,6 +209,8 @@ create table change (
 );
 create index change_lane on change (tenant_id, class, id) where state = 'pending';
 create index change_unapplied_user on change (tenant_id, user_id) where state = 'pending';
+create index change_awaited on change (group_id, user_id)
+  where state = 'pending' and attempts = 0 and retry_at is not null;
 create index change_children on change (parent_id) where parent_id is not null and state in ('pending', 'parked');
 create index change_parked on change (tenant_id, id) where state = 'parked';
 create index change_spread on change (tenant_id, id) where state = 'spread';

@@ -388,13 +388,23 @@ end $$;
 
 -- Writes the change rows of a membership change: one a touched user, and one that spreads over the child groups
 -- that came or went (their members are found after the commit, so that none who joins meanwhile is missed).
+-- p_refill_at: until when the users' rows wait for the group to be refilled; null for at once.
 create or replace function mirror_log_members(p_tenant uuid, p_directory uuid, p_group uuid, p_users uuid[],
-  p_spread text[], p_source_at timestamptz)
+  p_spread text[], p_source_at timestamptz, p_refill_at timestamptz)
 returns void language sql as $$
-  insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, source_at)
-  select p_tenant, p_directory, 'scim', 2, 'group', u, p_group, p_source_at from unnest(p_users) u;
+  insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, source_at, retry_at)
+  select p_tenant, p_directory, 'scim', 2, 'group', u, p_group, p_source_at, p_refill_at from unnest(p_users) u;
   insert into change (tenant_id, directory_id, source, class, kind, group_id, spread, source_at)
   select p_tenant, p_directory, 'scim', 2, 'group', p_group, p_spread, p_source_at where cardinality(p_spread) > 0;
+$$;
+
+-- Ends the waiting of changes that an emptied group left, for these users or for all; they are due at once.
+-- Index: change_awaited.
+create or replace function mirror_stop_waiting(p_group uuid, p_users uuid[])
+returns void language sql as $$
+  update change set retry_at = null
+  where group_id = p_group and state = 'pending' and attempts = 0 and retry_at > now()
+    and (p_users is null or user_id = any (p_users));
 $$;
 
 -- Applies one SCIM request to a group, creating it when p_program has `create`.
@@ -403,6 +413,8 @@ $$;
 -- Answers {outcome, changed, version, created_at, updated_at}; outcome is ok, not_found, stale, uniqueness,
 -- unknown_members (with unknown: [id], nothing written) or what directory_enter refused.
 -- Membership rows are touched one by one: the cost follows the members named, not the size of the group.
+-- Okta's "Push Now" empties a group and refills it: on a directory of Okta's, the changes of the users whom an emptied
+-- group lost wait 10 s, and meanwhile converge counts them as members (GROUPS in src/lifecycle/statements.ts).
 create or replace function mirror_group_apply(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_id uuid,
   p_version integer, p_program jsonb, p_source_at timestamptz)
@@ -424,6 +436,7 @@ declare
   gone_groups uuid[] := '{}';
   renamed boolean := false;
   changed boolean := creating;
+  refill_at timestamptz;
 begin
   if entered <> 'ok' then return jsonb_build_object('outcome', entered); end if;
   tenant := current_setting('lockstep.tenant')::uuid;
@@ -493,10 +506,17 @@ begin
       version = version + 1, updated_at = clock_timestamp()
     where id = p_id returning * into g;
   end if;
+  if cardinality(new_users) > 0 and not creating then
+    perform mirror_stop_waiting(p_id, new_users);
+  end if;
+  if cardinality(gone_users) > 0 and not exists (select from mirror_group_member m where m.group_id = p_id) then
+    select now() + interval '10 seconds' into refill_at
+      from directory d where d.id = p_directory and coalesce(d.idp, d.idp_detected) = 'okta';
+  end if;
   if changed then
     perform mirror_log_members(tenant, p_directory, p_id, new_users || gone_users,
       (new_groups || gone_groups)::text[] || case when renamed then array[p_id::text] else '{}'::text[] end,
-      p_source_at);
+      p_source_at, refill_at);
   end if;
   return jsonb_build_object('outcome', 'ok', 'changed', changed, 'version', g.version,
     'created_at', g.created_at, 'updated_at', g.updated_at);
@@ -533,6 +553,7 @@ begin
     update mirror_group set version = version + 1, updated_at = clock_timestamp() where id = any (parents);
   end if;
   delete from mirror_group where id = p_id;
-  perform mirror_log_members(tenant, p_directory, p_id, users, children::text[], p_source_at);
+  perform mirror_stop_waiting(p_id, null);
+  perform mirror_log_members(tenant, p_directory, p_id, users, children::text[], p_source_at, null);
   return 'ok';
 end $$;

@@ -40,8 +40,9 @@ end $$;
 
 -- One step of a change that names groups: writes the rows of the next p_limit users under those groups, nested
 -- groups included. The change goes to the back of its lane between steps, and to 'spread' after the last one.
--- Index: mirror_group_member's primary key, once a group, so a step costs p_limit rows a group and not the group.
--- A change that spreads and names no group concerns every user of its directory. Index: mirror_user_page.
+-- Whoever waits for a group's refill is still under it.
+-- Index: mirror_group_member's primary key and change_awaited, once a group, so a step costs p_limit rows a group and
+-- not the group. A change that spreads and names no group concerns every user of its directory. Index: mirror_user_page.
 create or replace function lane_spread(p_tenant uuid, p_change bigint, p_limit integer)
 returns integer language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
@@ -65,9 +66,14 @@ begin
     select m.member_id from down join mirror_group_member m on m.group_id = down.id and m.member_kind = 'group'
   ), next as (
     select u.member_id from down cross join lateral (
-      select m.member_id from mirror_group_member m
+      (select m.member_id from mirror_group_member m
       where m.group_id = down.id and m.member_kind = 'user' and m.member_id > after
-      order by m.member_id limit p_limit) u
+      order by m.member_id limit p_limit)
+      union all
+      (select a.user_id from change a
+      where a.group_id = down.id and a.state = 'pending' and a.attempts = 0 and a.retry_at > now()
+        and a.user_id > after
+      order by a.user_id limit p_limit)) u
     union
     select u.id from (
       select m.id from mirror_user m

@@ -19,7 +19,10 @@ interface Stored extends Mapping {
 const CHUNK = 500;
 const SHOWN = 1_000;
 
-/** $1 tenant, $2 group keys, $3 the same as ids, $4 after: the next users under those groups, nested ones included. */
+/**
+ * $1 tenant, $2 group keys, $3 the same as ids, $4 after: the next users under those groups, nested ones included, and
+ * so whoever waits for a group's refill. Indexes: mirror_group_member's primary key, change_awaited.
+ */
 const USERS_UNDER = `
   with recursive roots as (
     select g.id from mirror_group g where g.tenant_id = $1 and (g.display_name_key = any ($2) or g.id = any ($3))
@@ -29,9 +32,13 @@ const USERS_UNDER = `
     select m.member_id from down join mirror_group_member m on m.group_id = down.id and m.member_kind = 'group'
   )
   select distinct u.member_id as id from down cross join lateral (
-    select m.member_id from mirror_group_member m
+    (select m.member_id from mirror_group_member m
     where m.group_id = down.id and m.member_kind = 'user' and m.member_id > $4
-    order by m.member_id limit ${CHUNK}) u
+    order by m.member_id limit ${CHUNK})
+    union all
+    (select c.user_id from change c
+    where c.group_id = down.id and c.state = 'pending' and c.attempts = 0 and c.retry_at > now() and c.user_id > $4
+    order by c.user_id limit ${CHUNK})) u
   order by 1 limit ${CHUNK}`;
 
 /** What the tenant's members would gain and lose under `inputs`. Writes nothing. */

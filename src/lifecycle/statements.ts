@@ -148,12 +148,16 @@ export interface GrantRow {
 }
 
 /**
- * $2 users, $3 mapped group keys, $4 the same as ids: their groups upwards through nesting, mapped ones only.
- * UNION ends cycles. Index: mirror_group_member_of.
+ * $2 users, $3 mapped group keys, $4 the same as ids: their groups upwards through nesting, mapped ones only. A group
+ * that was emptied and may be refilled counts as long as the change of its user waits for that (mirror_group_apply).
+ * UNION ends cycles. Indexes: mirror_group_member_of, change_unapplied_user.
  */
 export const GROUPS = `
   with recursive up (user_id, group_id) as (
     select m.member_id, m.group_id from mirror_group_member m where m.member_id = any ($2)
+    union
+    select c.user_id, c.group_id from change c where c.tenant_id = $1 and c.user_id = any ($2)
+      and c.state = 'pending' and c.attempts = 0 and c.retry_at > now()
     union
     select up.user_id, m.group_id from up join mirror_group_member m on m.member_id = up.group_id
   )

@@ -29,7 +29,7 @@ export function openDiscovery(
         text: JSON.stringify({
           schemas: [`${URN}:ServiceProviderConfig`],
           patch: { supported: true },
-          bulk: { supported: false, maxOperations: 0, maxPayloadSize: 0 },
+          bulk: { supported: true, maxOperations: limits.bulkOperations, maxPayloadSize: limits.bodyBytes },
           filter: { supported: true, maxResults: limits.pageMax },
           pagination: {
             cursor: true,

@@ -5,11 +5,12 @@
  */
 import type { AdmissionLimits } from './admission.ts';
 import type { BodyLimits } from './body.ts';
+import type { BulkLimits } from './bulk/operation.ts';
 import { filterLimits } from './filter/filter.ts';
 import type { PageLimits } from './list.ts';
 import { membersLimit, operationsLimit, valuesLimit } from './patch/patch.ts';
 
-export interface ScimLimits extends BodyLimits, AdmissionLimits, PageLimits {}
+export interface ScimLimits extends BodyLimits, BulkLimits, AdmissionLimits, PageLimits {}
 
 export const defaultLimits: ScimLimits = {
   bodyBytes: 2 * 1024 * 1024,
@@ -21,6 +22,7 @@ export const defaultLimits: ScimLimits = {
   failuresPerMinute: 100,
   pageDefault: 100,
   pageMax: 200,
+  bulkOperations: 1000,
   cursorSeconds: 3600,
 };
 
@@ -36,5 +38,6 @@ export const toldLimits = {
   attributeValues: valuesLimit,
   groupMembers: membersLimit,
   pageSize: defaultLimits.pageMax,
+  bulkOperations: defaultLimits.bulkOperations,
   requestsUnderWay: defaultLimits.inFlight,
 } as const;

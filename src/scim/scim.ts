@@ -13,6 +13,8 @@ import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
 import { type Ended, openAdmission } from './admission.ts';
 import { ClientGone, type JsonObject, openBodies, quote } from './body.ts';
+import { openBulk } from './bulk/bulk.ts';
+import type { Handlers, OperationLog } from './bulk/perform.ts';
 import { openCursors } from './cursor.ts';
 import { recognise } from './dialect.ts';
 import { openDiscovery } from './discovery.ts';
@@ -258,9 +260,9 @@ export function scimRouter(options: ScimOptions): express.Router {
 
   /** A handler that needs no store of its own but whose caller must be let in all the same. */
   const entered =
-    (handler: (request: ScimRequest, id: string) => Result<Answer>): Handler =>
-    async (request, id) =>
-      (await enter(request)) ?? handler(request, id);
+    (handler: (...input: Parameters<Handler>) => Result<Answer> | Promise<Result<Answer>>): Handler =>
+    async (request, id, body) =>
+      (await enter(request)) ?? handler(request, id, body);
 
   /** A handler of one resource: an id that is no uuid names none of ours. */
   const one =
@@ -273,6 +275,17 @@ export function scimRouter(options: ScimOptions): express.Router {
         `The ${kind} ${quote(id)} does not exist in this directory. Look it up by its name; ids are those that this server gave.`,
       );
     };
+
+  /** The handlers of one resource for a bulk request, each operation of which is a request of its own. */
+  const inBulk = (kind: string, { create, read, replace, patch, remove }: Handlers): Handlers => ({
+    create: steady(create),
+    read: steady(one(kind, read)),
+    replace: steady(one(kind, replace)),
+    patch: steady(one(kind, patch)),
+    remove: steady(one(kind, remove)),
+  });
+  const logOperation: OperationLog = ({ requestId, caller }, method, path, { status, error }) =>
+    log({ requestId, method, path, directoryId: caller.directoryId, status, error });
 
   type Method = 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   function route(
@@ -350,7 +363,8 @@ export function scimRouter(options: ScimOptions): express.Router {
       'There is nothing at this address. The SCIM base URL is followed by /Users, /Groups, /Schemas, /ResourceTypes or /ServiceProviderConfig.',
     );
   route('/Me', 'Me', { GET: notHere, POST: notHere, PUT: notHere, PATCH: notHere, DELETE: notHere }, false);
-  route('/Bulk', 'Bulk', { POST: notHere }, false);
+  const surface = { User: inBulk('user', users), Group: inBulk('group', groups) };
+  route('/Bulk', 'Bulk', { POST: entered(openBulk(surface, limits, logOperation)) });
   router.use(endpoint('unknown', nowhere, false));
   router.use(malformedUrl);
   return router;

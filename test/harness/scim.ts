@@ -170,6 +170,20 @@ export function person(userName: string, more: Record<string, unknown> = {}): Re
   return { schemas: [coreUser], userName, active: true, ...more };
 }
 
+export function bulkOf(Operations: unknown, more: Record<string, unknown> = {}): Record<string, unknown> {
+  return { schemas: ['urn:ietf:params:scim:api:messages:2.0:BulkRequest'], ...more, Operations };
+}
+
+/** One entry of a BulkResponse. */
+export interface BulkResult {
+  method?: string;
+  bulkId?: string;
+  version?: string;
+  location?: string;
+  status: string;
+  response?: { schemas: string[]; status: string; scimType?: string; detail: string };
+}
+
 export function group(displayName: string, members: string[] = []): Record<string, unknown> {
   return { schemas: [coreGroup], displayName, members: members.map((value) => ({ value })) };
 }

@@ -198,7 +198,7 @@ describe('discovery', () => {
     const { body } = await client.get('/ServiceProviderConfig');
     expect(body).toMatchObject({
       patch: { supported: true },
-      bulk: { supported: false },
+      bulk: { supported: true },
       filter: { supported: true, maxResults: 8 },
       sort: { supported: true },
       etag: { supported: true },
