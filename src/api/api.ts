@@ -28,6 +28,7 @@ import {
   unauthorised,
 } from './problem.ts';
 import { readBody, readParams, readQuery } from './request.ts';
+import { requestRoutes } from './requests.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
 import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
 import { schemaRoutes } from './schemas.ts';
@@ -42,6 +43,7 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...directoryRoutes(options),
     ...clientRoutes(options),
     ...schemaRoutes(options),
+    ...requestRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
     ...changeRoutes(options),
