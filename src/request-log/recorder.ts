@@ -230,8 +230,8 @@ export function rowOf(exchange: Exchange, droppedBefore: number): WrittenRow {
     request_cut: false,
     response_body: null,
     response_cut: false,
-    changes: exchange.changes.length === 0 ? null : exchange.changes.slice(0, CHANGES_KEPT),
-    change_count: exchange.changes.length,
+    changes: exchange.changes?.ids.slice(0, CHANGES_KEPT) ?? null,
+    change_count: exchange.changes?.count ?? 0,
     dropped_before: droppedBefore,
   };
   try {

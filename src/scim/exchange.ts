@@ -1,5 +1,7 @@
 /** A request with its answer, as the request log is told of it. */
 
+import type { Changes } from '../directory/directory.ts';
+
 /** Why a request was refused, where its status and scimType do not tell. */
 export type Reason =
   | 'no_token'
@@ -31,8 +33,8 @@ export interface Exchange {
   /** Null where there was none, and for a caller who was not let in. */
   requestBody: Buffer | null;
   responseBody: string | null;
-  /** Ids of the change rows that it wrote. */
-  changes: readonly string[];
+  /** The change rows that it wrote; null for none. */
+  changes: Changes | null;
   /** Attributes of the directory's schemas that are never returned. */
   secretNames: readonly string[];
 }

@@ -199,7 +199,7 @@ export function scimRouter(options: ScimOptions): express.Router {
         durationMs,
         requestBody: letIn ? sent.body : null,
         responseBody: letIn && req.method !== 'HEAD' ? (answer.text ?? null) : null,
-        changes: [],
+        changes: answer.changes ?? null,
         secretNames: neverReturned(settingsOf.known(named)?.schemas ?? standardSchemas),
       });
     };

@@ -84,6 +84,50 @@ test('a write: address, bodies as they were, status, the token, and the id that 
   expect(Date.now() - exchange.at.getTime()).toBeLessThan(60_000);
 });
 
+test('the changes that it made, and none for what changed nothing', async () => {
+  const of = async (send: () => Promise<unknown>) => (await told(send)).changes;
+  const made = async (count: number, send: () => Promise<unknown>) => {
+    const changes = await of(send);
+    expect(changes?.count).toBe(count);
+    expect(changes?.ids).toHaveLength(Math.min(100, count));
+    const { rows } = await scim.database.db.system.query<{ n: number }>(
+      'select count(*)::int as n from change where id = any ($1) and directory_id = $2',
+      [changes?.ids, client.directory.id],
+    );
+    expect(rows[0]?.n).toBe(Math.min(100, count));
+  };
+  let grace = '';
+  await made(1, async () => {
+    grace = (await client.post('/Users', person('grace@example.com'))).body.id;
+  });
+  const path = `/Users/${grace}`;
+  const rename = [{ op: 'replace', path: 'displayName', value: 'Grace' }];
+  await made(1, () => client.patch(path, rename));
+  expect(await of(() => client.patch(path, rename))).toBeNull();
+  await made(1, () => client.put(path, person('hopper@example.com')));
+  expect(await of(() => client.get(path))).toBeNull();
+  expect(await of(() => client.delete('/Users/019a2b3c-0000-7000-8000-000000000000'))).toBeNull();
+
+  const others = await Promise.all(
+    Array.from({ length: 120 }, (_, i) => client.post('/Users', person(`many-${i}@example.com`))),
+  );
+  const members = [grace, ...others.map((reply) => reply.body.id)];
+  let team = '';
+  await made(121, async () => {
+    team = (await client.post('/Groups', group('Team', members))).body.id;
+  });
+  const change = (op: string, value: string) => [{ op, path: 'members', value: [{ value }] }];
+  await made(1, () => client.patch(`/Groups/${team}`, change('remove', grace)));
+  expect(await of(() => client.patch(`/Groups/${team}`, change('remove', grace)))).toBeNull();
+  await made(1, () => client.patch(`/Groups/${team}?attributes=id`, change('add', grace)));
+  await made(1, () =>
+    client.patch(`/Groups/${team}`, [{ op: 'replace', path: 'displayName', value: 'Crew' }]),
+  );
+  await made(119, () => client.put(`/Groups/${team}`, group('Crew', members.slice(0, 2))));
+  await made(1, () => client.delete(path));
+  await made(1, () => client.delete(`/Groups/${team}`));
+});
+
 test('a refusal: scimType, what was said, and why', async () => {
   const conflict = await told(() => client.post('/Users', person('ada@example.com')));
   expect(conflict).toMatchObject({ status: 409, scimType: 'uniqueness', reason: null });
