@@ -33,6 +33,10 @@ const BY_REASON: Record<Reason, string> = {
   paused:
     'The directory is paused, so nothing is taken in. Resume it (PATCH it with "paused": false); the identity provider ' +
     'then has to send again what it sent meanwhile.',
+  held_off:
+    'So many requests without a valid token came from this address that further ones are not even looked at for a ' +
+    'while. Correct the token in whatever sends them (the entries before tell what was wrong with it); it then gets in ' +
+    'by itself.',
   unknown_members:
     'The group was pushed before its members: it names users whom the identity provider has not created here, or whom ' +
     'it created under other ids. Assign those users to the application as well, let them be pushed, then push the group ' +
@@ -107,6 +111,7 @@ function missing(path: string): string {
 
 const BY_STATUS: Record<number, string> = {
   405: 'The address does not take this method. The identity provider speaks another dialect of SCIM than 2.0, or its base URL is wrong.',
+  408: 'The body of the request took too long to come. The network between the identity provider and this server is slow or breaks off; a proxy in between may hold bodies back.',
   412: 'The resource has changed since the version that the client names (If-Match). It reads it again and repeats; nothing is to be done unless it goes on.',
   413: 'The request is larger than is taken. Let the identity provider send fewer members or operations in one request.',
   415: 'The body is not JSON in UTF-8, or compressed. Set the identity provider to application/scim+json.',

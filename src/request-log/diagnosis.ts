@@ -14,7 +14,9 @@ export interface DirectoryFacts {
   pauseReason: string | null;
 }
 
-export interface TokenFacts {
+/** By what the identity provider gets in: a bearer token, or an OAuth client that buys short-lived ones. */
+export interface CredentialFacts {
+  kind: 'token' | 'client';
   id: string;
   expiresAt: Date | null;
   revokedAt: Date | null;
@@ -47,7 +49,7 @@ const SILENCE_OF_OTHERS_MS = 7 * DAY_MS;
 /** @param entries the newest first */
 export function diagnose(
   directory: DirectoryFacts,
-  tokens: readonly TokenFacts[],
+  credentials: readonly CredentialFacts[],
   entries: readonly TrafficEntry[],
   now: Date,
 ): Finding[] {
@@ -57,8 +59,8 @@ export function diagnose(
   }
   return [
     paused(directory),
-    ...ofTokens(tokens, now),
-    traffic(directory, tokens, entries, now),
+    ...ofCredentials(credentials, now),
+    traffic(directory, credentials, entries, now),
     ...failures(entries, now),
     ...groupsFirst(entries, now),
     ...paging(entries, now),
@@ -76,14 +78,16 @@ function paused({ pausedAt, pauseReason }: DirectoryFacts): Finding {
   };
 }
 
-function ofTokens(tokens: readonly TokenFacts[], now: Date): Finding[] {
+function ofCredentials(credentials: readonly CredentialFacts[], now: Date): Finding[] {
   const fail = (words: string): Finding => ({ check: 'tokens', ok: false, words });
-  const isLive = (t: TokenFacts) => t.revokedAt === null && (t.expiresAt === null || t.expiresAt > now);
-  const live = tokens.filter(isLive);
+  const isLive = (t: CredentialFacts) => t.revokedAt === null && (t.expiresAt === null || t.expiresAt > now);
+  const live = credentials.filter(isLive);
   if (live.length === 0) {
-    const why = tokens.length === 0 ? 'there is none' : 'all of them are revoked or have expired';
+    const why = credentials.length === 0 ? 'there is none' : 'all of them are revoked or have expired';
     return [
-      fail(`no living token: ${why}. Issue one (POST …/tokens) and enter it in the identity provider.`),
+      fail(
+        `no living token or client: ${why}. Make one (POST …/tokens, or …/clients for OAuth) and enter it in the identity provider.`,
+      ),
     ];
   }
   const soon = new Date(now.getTime() + EXPIRY_DAYS * DAY_MS);
@@ -96,9 +100,9 @@ function ofTokens(tokens: readonly TokenFacts[], now: Date): Finding[] {
     .map((t) => {
       const days = Math.ceil(((t.expiresAt?.getTime() ?? 0) - now.getTime()) / DAY_MS);
       const use = t.lastUsedAt === null ? 'never used' : `last used ${time(t.lastUsedAt)}`;
-      const next = lasting.length === 0 ? 'Issue another one (POST …/tokens)' : 'Another one is there';
+      const next = lasting.length === 0 ? `Make another one (POST …/${t.kind}s)` : 'Another one is there';
       return fail(
-        `token ${t.id} (${use}) expires in ${days} ${days === 1 ? 'day' : 'days'}, on ${day(t.expiresAt ?? now)}. ${next}: enter it in the identity provider before that day; both work meanwhile.`,
+        `${t.kind} ${t.id} (${use}) expires in ${days} ${days === 1 ? 'day' : 'days'}, on ${day(t.expiresAt ?? now)}. ${next}: enter it in the identity provider before that day; both work meanwhile.`,
       );
     });
   if (findings.length > 0) return findings;
@@ -107,12 +111,12 @@ function ofTokens(tokens: readonly TokenFacts[], now: Date): Finding[] {
 
 function traffic(
   directory: DirectoryFacts,
-  tokens: readonly TokenFacts[],
+  credentials: readonly CredentialFacts[],
   entries: readonly TrafficEntry[],
   now: Date,
 ): Finding {
   const newest = entries[0];
-  const last = Math.max(newest?.at.getTime() ?? 0, ...tokens.map(usedAt));
+  const last = Math.max(newest?.at.getTime() ?? 0, ...credentials.map(usedAt));
   if (last === 0) {
     return {
       check: 'traffic',
@@ -229,8 +233,8 @@ function dropped(entries: readonly TrafficEntry[]): Finding[] {
   ];
 }
 
-function usedAt(token: TokenFacts): number {
-  return token.lastUsedAt?.getTime() ?? 0;
+function usedAt(credential: CredentialFacts): number {
+  return credential.lastUsedAt?.getTime() ?? 0;
 }
 
 function day(at: Date): string {

@@ -4,7 +4,7 @@
  * secret of a body, a filter or a header is in it; a tenant reads its own only.
  */
 export { causeOf } from './cause.ts';
-export { type DirectoryFacts, diagnose, type Finding, type TokenFacts } from './diagnosis.ts';
+export { type CredentialFacts, type DirectoryFacts, diagnose, type Finding } from './diagnosis.ts';
 export {
   findRequest,
   idAt,

@@ -9,6 +9,7 @@ export type Reason =
   | 'revoked'
   | 'expired'
   | 'paused'
+  | 'held_off'
   | 'unknown_members'
   | 'missing_attribute';
 

@@ -37,6 +37,8 @@ const causes: [string, Partial<Refusal>, RegExp][] = [
   ['a filter', { scimType: 'invalidFilter' }, /filter cannot be read/],
   ['mutability', { scimType: 'mutability' }, /may not change/],
   ['a value', { scimType: 'invalidValue' }, /wrong kind/],
+  ['a source that guesses', { status: 429, reason: 'held_off' }, /without a valid token/],
+  ['a slow body', { status: 408 }, /too long/],
   ['a version', { status: 412 }, /If-Match/],
   ['a size', { status: 413 }, /larger/],
   ['a rate', { status: 429 }, /faster/],

@@ -1,10 +1,10 @@
 import { expect, test } from 'vitest';
 import { causeOf } from '../../src/request-log/cause.ts';
 import {
+  type CredentialFacts,
   type DirectoryFacts,
   diagnose,
   type Finding,
-  type TokenFacts,
 } from '../../src/request-log/diagnosis.ts';
 import type { TrafficEntry } from '../../src/request-log/reading.ts';
 
@@ -12,7 +12,13 @@ const now = new Date('2026-03-01T12:00:00Z');
 const ago = (minutes: number) => new Date(now.getTime() - minutes * 60_000);
 const DAY = 24 * 60;
 const directory: DirectoryFacts = { kind: 'scim', idp: null, pausedAt: null, pauseReason: null };
-const token: TokenFacts = { id: 'tok', expiresAt: null, revokedAt: null, lastUsedAt: ago(1) };
+const token: CredentialFacts = {
+  kind: 'token',
+  id: 'tok',
+  expiresAt: null,
+  revokedAt: null,
+  lastUsedAt: ago(1),
+};
 
 let serial = 0;
 function entry(minutes: number, more: Partial<TrafficEntry> = {}): TrafficEntry {
@@ -45,8 +51,11 @@ const many = (count: number, more: Partial<TrafficEntry>, from = 10) =>
   Array.from({ length: count }, (_, i) => entry(from + i, more));
 
 const wrong = (findings: Finding[]) => findings.filter((f) => !f.ok);
-const look = (entries: TrafficEntry[], d: Partial<DirectoryFacts> = {}, tokens: TokenFacts[] = [token]) =>
-  wrong(diagnose({ ...directory, ...d }, tokens, entries, now));
+const look = (
+  entries: TrafficEntry[],
+  d: Partial<DirectoryFacts> = {},
+  tokens: CredentialFacts[] = [token],
+) => wrong(diagnose({ ...directory, ...d }, tokens, entries, now));
 
 test('all well is said of each thing that was looked at', () => {
   const findings = diagnose(directory, [token], [entry(1), entry(2, { status: 201 })], now);
@@ -83,12 +92,20 @@ test('tokens: none, none living, near the end and in use; one that was put out o
   ]);
   const ending = { ...token, id: 'ending', expiresAt: ago(-13 * DAY) };
   expect(look([entry(1)], {}, [ending])).toMatchObject([
-    { check: 'tokens', words: /ending.*expires in 13 days.*Issue/ },
+    { check: 'tokens', words: /token ending.*expires in 13 days.*Make another one/ },
   ]);
   const fresh = { ...token, id: 'fresh', lastUsedAt: null };
   expect(look([entry(1)], {}, [ending, fresh])).toMatchObject([{ words: /Another one is there/ }]);
   expect(look([entry(1)], {}, [{ ...ending, lastUsedAt: ago(60) }, token])).toEqual([]);
   expect(look([entry(1)], {}, [{ ...token, expiresAt: ago(-15 * DAY) }])).toEqual([]);
+});
+
+test('an OAuth client is as good as a token', () => {
+  const client: CredentialFacts = { ...token, kind: 'client', id: 'cli' };
+  expect(look([entry(1)], {}, [client])).toEqual([]);
+  expect(look([entry(1)], {}, [{ ...client, expiresAt: ago(-DAY) }])).toMatchObject([
+    { check: 'tokens', words: /client cli.*expires in 1 day,/ },
+  ]);
 });
 
 test('failures are counted by cause, those that repeat; a token or a fault of ours counts at once', () => {
