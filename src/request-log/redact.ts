@@ -34,13 +34,14 @@ export function secretNames(names: Iterable<string> = []): SecretNames {
   return all;
 }
 
-/** @param body as it came over the wire, or as it was sent */
+/** @param body as it came over the wire (bytes), or as it was answered (text) */
 export function redactBody(body: Buffer | string, secrets: SecretNames): Redacted {
   const bytes = typeof body === 'string' ? body.length : body.byteLength;
   if (typeof body !== 'string' && !isUtf8(body)) return note(bytes, 'it is not text in UTF-8');
   const text = typeof body === 'string' ? body : body.toString('utf8');
   if (text.includes('\0')) return note(bytes, 'it has NUL characters');
-  const lower = text.toLowerCase();
+  // Of an answer only what is kept: there a value stands behind its name.
+  const lower = (typeof body === 'string' ? text.slice(0, KEPT_CHARACTERS) : text).toLowerCase();
   // With \u any letter can be written; no other escape of JSON stands for one.
   if (!lower.includes('\\u') && !mentions(lower, secrets)) return cutTo(KEPT_CHARACTERS, text, false);
   let value: unknown;
