@@ -31,8 +31,20 @@ program
 program
   .command('doctor')
   .description('check what Lockstep needs: Node.js, configuration, database, roles, queue, port')
+  .option(
+    '--directory <id>',
+    'what is wrong with one integration instead, from its settings and its requests',
+  )
   .option('--json', 'the findings as JSON')
   .action(async (options) => (await import('./cli/doctor.ts')).runDoctor(options));
+
+program
+  .command('listen')
+  .description("a directory's SCIM requests as they come, with what was behind a failure, until Ctrl-C")
+  .requiredOption('--directory <id>', 'which one')
+  .option('--failures', 'refused and failed requests only')
+  .option('--json', 'one JSON object a line, bodies included (redacted)')
+  .action(async (options) => (await import('./cli/listen.ts')).runListen(options));
 
 const simulate = program
   .command('simulate')

@@ -29,6 +29,7 @@ import {
   unauthorised,
 } from './problem.ts';
 import { readBody, readParams, readQuery } from './request.ts';
+import { requestRoutes } from './requests.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
 import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
 import { schemaRoutes } from './schemas.ts';
@@ -44,6 +45,7 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...clientRoutes(options),
     ...schemaRoutes(options),
     ...attributeMappingRoutes(options),
+    ...requestRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
     ...changeRoutes(options),

@@ -59,7 +59,13 @@ const directorySchema = z
   .meta({ id: 'Directory' });
 
 const tokenSchema = z
-  .strictObject({ id: uuid, expiresAt: time.nullable(), revokedAt: time.nullable(), createdAt: time })
+  .strictObject({
+    id: uuid,
+    expiresAt: time.nullable(),
+    revokedAt: time.nullable(),
+    lastUsedAt: time.nullable().meta({ description: 'To about a minute; null for never' }),
+    createdAt: time,
+  })
   .meta({ id: 'Token' });
 
 const newDirectory = z.strictObject({
@@ -233,6 +239,7 @@ function tokenRoutes({ db, credentials }: ApiOptions): Route[] {
           id: t.id,
           expiresAt: isoOrNull(t.expiresAt),
           revokedAt: isoOrNull(t.revokedAt),
+          lastUsedAt: isoOrNull(t.lastUsedAt),
           createdAt: iso(t.createdAt),
         });
         return reply(

@@ -47,7 +47,16 @@ function problem(status: number, name: string, title: string, detail: string, mo
   return { kind: 'problem', status, name, title, detail, ...more };
 }
 
-export type Noun = 'tenant' | 'directory' | 'member' | 'token' | 'client' | 'key' | 'change' | 'role';
+export type Noun =
+  | 'tenant'
+  | 'directory'
+  | 'member'
+  | 'token'
+  | 'client'
+  | 'key'
+  | 'change'
+  | 'role'
+  | 'request';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {

@@ -20,6 +20,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   member: id('member'),
   key: id('key'),
   change: { noun: 'change', schema: changeId },
+  request: id('request'),
   role: { noun: 'role', schema: text(100) },
 };
 

@@ -87,11 +87,13 @@ export function page<Row, Item>(
   const last = shown.at(-1);
   return {
     items: shown.map(item),
-    nextCursor:
-      rows.length > size && last !== undefined
-        ? Buffer.from(JSON.stringify(key(last))).toString('base64url')
-        : null,
+    nextCursor: rows.length > size && last !== undefined ? cursorOf(key(last)) : null,
   };
+}
+
+/** A cursor as clients get it. */
+export function cursorOf(key: unknown): string {
+  return Buffer.from(JSON.stringify(key)).toString('base64url');
 }
 
 /** The plan of a removal. */

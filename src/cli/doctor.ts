@@ -1,4 +1,7 @@
-/** `lockstep doctor`: looks at everything that Lockstep needs and changes nothing. */
+/**
+ * `lockstep doctor`: looks at everything that Lockstep needs and changes nothing. With `--directory`: at one integration
+ * (see integration.ts).
+ */
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
@@ -8,6 +11,7 @@ import { openDatabase } from '../database/database.ts';
 import { findGround } from '../database/ground.ts';
 import { openHome } from '../process/home.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
+import { examineIntegration } from './integration.ts';
 import { refusalOf } from './refusal.ts';
 
 interface Finding {
@@ -16,8 +20,9 @@ interface Finding {
   words: string;
 }
 
-export async function runDoctor(flags: { json?: boolean }): Promise<void> {
-  const findings = await examine();
+export async function runDoctor(flags: { json?: boolean; directory?: string }): Promise<void> {
+  const findings: Finding[] =
+    flags.directory === undefined ? await examine() : await examineIntegration(flags.directory);
   const ok = findings.every((finding) => finding.ok);
   if (flags.json) {
     process.stdout.write(`${JSON.stringify({ ok, findings })}\n`);

@@ -1,9 +1,9 @@
 /** How the command line says no: one line on stderr that says what to do, and status 1. */
-import { type Config, readConfig } from '../config/config.ts';
+import { type Config, type Purpose, readConfig } from '../config/config.ts';
 import { StartRefused } from '../database/database.ts';
 
 /** The configuration, or the end of the process with what is wrong with it. Misspelt variables are pointed out. */
-export function configOrExit(purpose: 'start' | 'migrate'): Config {
+export function configOrExit(purpose: Purpose): Config {
   const read = readConfig(process.env, purpose);
   for (const warning of read.warnings) process.stderr.write(`lockstep: ${warning}\n`);
   if (read.ok) return read.config;

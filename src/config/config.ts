@@ -38,6 +38,8 @@ export interface Config {
   changeRetentionDays: number;
   /** SCIM requests a second that one directory may send to one process; Infinity for no limit. */
   scimRequestsPerSecond: number;
+  /** SCIM requests older than this are forgotten; 0 keeps none at all. */
+  requestRetentionDays: number;
 }
 
 export type ConfigResult =
@@ -94,13 +96,19 @@ const environment = z.object({
     .string()
     .regex(/^\d{1,6}$/, 'must be a number of requests a second, or 0 for no limit')
     .default('0'),
+  LOCKSTEP_REQUEST_RETENTION_DAYS: z
+    .string()
+    .regex(/^(0|[1-9]\d{0,4})$/, 'must be a number of days from 0 (no request log) to 99999')
+    .default('7'),
 });
 type Environment = z.infer<typeof environment>;
 
+export type Purpose = 'start' | 'migrate' | 'look';
+
 /**
- * @param purpose `migrate` needs the owner's URL and no encryption key
+ * @param purpose `migrate` needs the owner's URL and no encryption key, `look` (commands that only read) neither
  */
-export function readConfig(env: NodeJS.ProcessEnv, purpose: 'start' | 'migrate' = 'start'): ConfigResult {
+export function readConfig(env: NodeJS.ProcessEnv, purpose: Purpose = 'start'): ConfigResult {
   const given = Object.fromEntries(
     Object.entries(env).filter(([name, value]) => name.startsWith('LOCKSTEP_') && value?.trim()),
   );
@@ -117,7 +125,7 @@ export function readConfig(env: NodeJS.ProcessEnv, purpose: 'start' | 'migrate' 
   return { ok: true, config: assemble(parsed.data), warnings };
 }
 
-function missing(env: Environment, purpose: 'start' | 'migrate'): string[] {
+function missing(env: Environment, purpose: Purpose): string[] {
   const problems: string[] = [];
   if (!env.LOCKSTEP_DATABASE_URL) {
     for (const name of ['LOCKSTEP_OWNER_DATABASE_URL', 'LOCKSTEP_SYSTEM_DATABASE_URL'] as const) {
@@ -173,6 +181,7 @@ function assemble(env: Environment): Config {
     logLevel: env.LOCKSTEP_LOG_LEVEL,
     changeRetentionDays: Number(env.LOCKSTEP_CHANGE_RETENTION_DAYS),
     scimRequestsPerSecond: Number(env.LOCKSTEP_SCIM_REQUESTS_PER_SECOND) || Number.POSITIVE_INFINITY,
+    requestRetentionDays: Number(env.LOCKSTEP_REQUEST_RETENTION_DAYS),
     ...(env.LOCKSTEP_PUBLIC_URL ? { publicUrl: env.LOCKSTEP_PUBLIC_URL.replace(/\/+$/, '') } : {}),
     ...(env.LOCKSTEP_REDIS_URL ? { redisUrl: env.LOCKSTEP_REDIS_URL } : {}),
     ...(env.LOCKSTEP_OPERATOR_KEY ? { operatorKey: env.LOCKSTEP_OPERATOR_KEY } : {}),

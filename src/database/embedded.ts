@@ -99,8 +99,7 @@ export async function startEmbedded(
     );
   }
   if (fresh) flushToDisk(ground, data);
-  const url = (role: 'owner' | 'app' | 'system') =>
-    `postgres://${embeddedRoles[role]}:${passwords[role]}@127.0.0.1:${server.port}/${DATABASE}`;
+  const url = (role: 'owner' | 'app' | 'system') => embeddedUrl(role, passwords[role], server.port);
   return {
     ...server,
     appUrl: url('app'),
@@ -109,6 +108,10 @@ export async function startEmbedded(
     superUrl: `postgres://postgres:${passwords.superuser}@127.0.0.1:${server.port}/postgres`,
     ...(moved ? { movedTo: folder } : {}),
   };
+}
+
+export function embeddedUrl(role: keyof typeof embeddedRoles, password: string, port: number): string {
+  return `postgres://${embeddedRoles[role]}:${password}@127.0.0.1:${port}/${DATABASE}`;
 }
 
 async function initialise(ground: Ground, folder: string, data: string, password: string): Promise<void> {

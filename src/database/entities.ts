@@ -111,6 +111,32 @@ export const ApiKey = defineEntity({
   },
 });
 
+export const LoggedScimRequest = defineEntity({
+  name: 'LoggedScimRequest',
+  tableName: 'scim_request',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid().primary(),
+    tokenId: p.uuid().nullable(),
+    at: p.datetime(),
+    method: p.text(),
+    path: p.text(),
+    status: p.smallint(),
+    scimType: p.text().nullable(),
+    reason: p.text().nullable(),
+    detail: p.text().nullable(),
+    durationMs: p.float().columnType('real'),
+    requestBody: p.text().nullable(),
+    requestCut: p.boolean().default(false),
+    responseBody: p.text().nullable(),
+    responseCut: p.boolean().default(false),
+    changes: p.array().columnType('bigint[]').nullable(),
+    changeCount: p.integer().default(0),
+    droppedBefore: p.integer().default(0),
+  },
+});
+
 export const MirrorUser = defineEntity({
   name: 'MirrorUser',
   tableName: 'mirror_user',
@@ -356,6 +382,7 @@ export const entities = [
   DirectoryClient,
   DirectoryToken,
   ApiKey,
+  LoggedScimRequest,
   MirrorUser,
   MirrorEmail,
   MirrorFormerKey,

@@ -8,8 +8,9 @@ do $$
 declare t text;
 begin
   foreach t in array array['lane', 'domain', 'directory', 'directory_client', 'directory_token',
-      'api_key', 'mirror_user', 'mirror_email', 'mirror_former_key',
-      'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'attribute_mapping', 'role_grant', 'mismatch',
+      'api_key', 'scim_request', 'mirror_user', 'mirror_email', 'mirror_former_key',
+      'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'attribute_mapping',
+      'role_grant', 'mismatch',
       'audit_entry', 'event'] loop
     execute format('alter table %I enable row level security', t);
     execute format('alter table %I force row level security', t);
@@ -49,12 +50,15 @@ grant connect on database {{database}} to {{app}}, {{system}};
 grant usage on schema public to {{app}}, {{system}};
 grant select, insert, update, delete on all tables in schema public to {{app}};
 revoke update, delete on audit_entry, event from {{app}};
+revoke insert, update on scim_request from {{app}};
 revoke all on migration from {{app}};
 grant select on migration to {{app}}, {{system}};
 grant usage on all sequences in schema public to {{app}};
 grant select on all tables in schema public to {{system}};
 grant insert, update on api_key to {{system}};
 grant delete on change to {{system}};
+grant insert, delete on scim_request to {{system}};
+grant update (last_used_at) on directory_token to {{system}};
 
 grant usage on schema bullmq to {{app}}, {{system}};
 grant select, insert, update, delete on all tables in schema bullmq to {{app}};

@@ -90,6 +90,38 @@ create table api_key (
 );
 create index api_key_of_tenant on api_key (tenant_id);
 
+-- The request log: what a directory's IdP asked and was told, kept for a set time. Written in batches behind the
+-- requests, so it has one index and no foreign keys; pruning goes by the primary key, since an id (UUIDv7) begins with
+-- its time. Bodies are redacted before they come here.
+create table scim_request (
+  -- The request id that the client was told.
+  id uuid not null,
+  tenant_id uuid not null,
+  directory_id uuid not null,
+  -- The genuine token that was presented; null when there was none.
+  token_id uuid,
+  at timestamptz not null,
+  method text not null,
+  -- Below the directory's base, with its query.
+  path text not null,
+  status smallint not null,
+  scim_type text,
+  -- Why it was refused, where status and scim_type do not tell; see src/request-log/cause.ts.
+  reason text,
+  detail text,
+  duration_ms real not null,
+  request_body text,
+  request_cut boolean not null default false,
+  response_body text,
+  response_cut boolean not null default false,
+  -- The first changes that it made, and how many it made.
+  changes bigint[],
+  change_count integer not null default 0,
+  -- Requests of the directory that the log had no room for, since the one before this.
+  dropped_before integer not null default 0,
+  primary key (directory_id, id)
+);
+
 -- The mirror: what the source last said. No foreign keys to tenant and directory here: each ingress statement
 -- locks its directory row once instead (directory_enter), which costs one lock a batch and not one a row.
 create sequence mirror_order;

@@ -92,14 +92,14 @@ end $$;
 -- Measured: one statement for a batch of 50 takes about 3 times as long as for 1.
 create or replace function mirror_users_create(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_rows jsonb)
-returns table (outcome text, id uuid, at timestamptz) language plpgsql
+returns table (outcome text, id uuid, at timestamptz, change_id bigint) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
 begin
-  if entered <> 'ok' then return query select entered, null::uuid, null::timestamptz; return; end if;
+  if entered <> 'ok' then return query select entered, null::uuid, null::timestamptz, null::bigint; return; end if;
   tenant := current_setting('lockstep.tenant')::uuid;
   return query
   with input as materialized (
@@ -123,9 +123,10 @@ begin
     insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
     select tenant, p_directory, 'scim', 2, 'user', i.id, i.source_at
     from input i join created c on c.id = i.id order by i.n
+    returning change.id, change.user_id
   )
-  select case when c.id is null then 'uniqueness' else 'ok' end, i.id, c.created_at
-  from input i left join created c on c.id = i.id;
+  select case when c.id is null then 'uniqueness' else 'ok' end, i.id, c.created_at, l.id
+  from input i left join (created c join logged l on l.user_id = c.id) on c.id = i.id;
 end $$;
 
 -- Writes new versions of users; a row whose version has moved on is 'stale' (or gone). Only a single row may rename
@@ -133,14 +134,14 @@ end $$;
 -- p_rows: as for create, with version (expected), class (0 when it deactivates, else 2), emails_changed
 create or replace function mirror_users_write(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_rows jsonb)
-returns table (outcome text, id uuid, at timestamptz) language plpgsql
+returns table (outcome text, id uuid, at timestamptz, change_id bigint) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
 begin
-  if entered <> 'ok' then return query select entered, null::uuid, null::timestamptz; return; end if;
+  if entered <> 'ok' then return query select entered, null::uuid, null::timestamptz, null::bigint; return; end if;
   tenant := current_setting('lockstep.tenant')::uuid;
   return query
   with input as materialized (
@@ -178,9 +179,10 @@ begin
     insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
     select tenant, p_directory, 'scim', i.class, 'user', i.id, i.source_at
     from input i join written w on w.id = i.id
+    returning change.id, change.user_id
   )
-  select case when w.id is null then 'stale' else 'ok' end, i.id, w.updated_at
-  from input i left join written w on w.id = i.id;
+  select case when w.id is null then 'stale' else 'ok' end, i.id, w.updated_at, l.id
+  from input i left join (written w join logged l on l.user_id = w.id) on w.id = i.id;
 end $$;
 
 -- A user's groups as JSON text: direct ones, and those reached through nested groups as "indirect"; null for none.
@@ -355,26 +357,32 @@ begin
   return query execute 'select ''ok''::text, q.* from (' || p_sql || ') q' using p_directory, p_params;
 end $$;
 
--- Removes a user from the mirror and from every group. Groups are locked before the user, as a group's writer does.
+-- Which change rows a statement wrote, for its answer: the first hundred ids, as text, and how many there are.
+create or replace function mirror_changes(p_ids bigint[]) returns jsonb language sql immutable as $$
+  select jsonb_build_object('changes', to_jsonb(p_ids[1:100]::text[]), 'change_count', cardinality(p_ids))
+$$;
+
+-- Removes a user from the mirror and from every group, and answers {outcome, changes, change_count}. Groups are locked before the user, as a group's writer does.
 create or replace function mirror_user_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_id uuid,
   p_version integer, p_source_at timestamptz)
-returns text language plpgsql
+returns jsonb language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
   tenant uuid;
   current_version integer;
   group_ids uuid[];
+  change_id bigint;
 begin
-  if entered <> 'ok' then return entered; end if;
+  if entered <> 'ok' then return jsonb_build_object('outcome', entered); end if;
   tenant := current_setting('lockstep.tenant')::uuid;
   perform from mirror_group g where g.id in (select m.group_id from mirror_group_member m where m.member_id = p_id)
     order by g.id for no key update;
   select u.version into current_version from mirror_user u
     where u.id = p_id and u.directory_id = p_directory for update;
-  if not found then return 'not_found'; end if;
-  if p_version is not null and p_version <> current_version then return 'stale'; end if;
+  if not found then return jsonb_build_object('outcome', 'not_found'); end if;
+  if p_version is not null and p_version <> current_version then return jsonb_build_object('outcome', 'stale'); end if;
   with gone as (delete from mirror_group_member m where m.member_id = p_id returning m.group_id)
   select array_agg(group_id) into group_ids from gone;
   if group_ids is not null then
@@ -382,20 +390,26 @@ begin
   end if;
   delete from mirror_user where id = p_id;
   insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
-  values (tenant, p_directory, 'scim', 0, 'user', p_id, p_source_at);
-  return 'ok';
+  values (tenant, p_directory, 'scim', 0, 'user', p_id, p_source_at) returning id into change_id;
+  return jsonb_build_object('outcome', 'ok') || mirror_changes(array[change_id]);
 end $$;
 
 -- Writes the change rows of a membership change: one a touched user, and one that spreads over the child groups
 -- that came or went (their members are found after the commit, so that none who joins meanwhile is missed).
--- p_refill_at: until when the users' rows wait for the group to be refilled; null for at once.
+-- p_refill_at: until when the users' rows wait for the group to be refilled; null for at once. Answers their ids.
 create or replace function mirror_log_members(p_tenant uuid, p_directory uuid, p_group uuid, p_users uuid[],
   p_spread text[], p_source_at timestamptz, p_refill_at timestamptz)
-returns void language sql as $$
-  insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, source_at, retry_at)
-  select p_tenant, p_directory, 'scim', 2, 'group', u, p_group, p_source_at, p_refill_at from unnest(p_users) u;
-  insert into change (tenant_id, directory_id, source, class, kind, group_id, spread, source_at)
-  select p_tenant, p_directory, 'scim', 2, 'group', p_group, p_spread, p_source_at where cardinality(p_spread) > 0;
+returns bigint[] language sql as $$
+  with named as (
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, source_at, retry_at)
+    select p_tenant, p_directory, 'scim', 2, 'group', u, p_group, p_source_at, p_refill_at from unnest(p_users) u
+    returning id
+  ), spreading as (
+    insert into change (tenant_id, directory_id, source, class, kind, group_id, spread, source_at)
+    select p_tenant, p_directory, 'scim', 2, 'group', p_group, p_spread, p_source_at where cardinality(p_spread) > 0
+    returning id
+  )
+  select array(select id from named union all select id from spreading)
 $$;
 
 -- Ends the waiting of changes that an emptied group left, for these users or for all; they are due at once.
@@ -410,7 +424,7 @@ $$;
 -- Applies one SCIM request to a group, creating it when p_program has `create`.
 -- p_program: {create?: true, display_name?, display_name_key?, external_id? (null clears), doc?, replace?: [id],
 --   add?: [id], remove?: [id]}; what is absent stays as it is. `remove` goes before `add`.
--- Answers {outcome, changed, version, created_at, updated_at}; outcome is ok, not_found, stale, uniqueness,
+-- Answers {outcome, changed, version, created_at, updated_at, changes, change_count}; outcome is ok, not_found, stale, uniqueness,
 -- unknown_members (with unknown: [id], nothing written) or what directory_enter refused.
 -- Membership rows are touched one by one: the cost follows the members named, not the size of the group.
 -- Okta's "Push Now" empties a group and refills it: on a directory of Okta's, the changes of the users whom an emptied
@@ -437,6 +451,7 @@ declare
   renamed boolean := false;
   changed boolean := creating;
   refill_at timestamptz;
+  change_ids bigint[] := '{}';
 begin
   if entered <> 'ok' then return jsonb_build_object('outcome', entered); end if;
   tenant := current_setting('lockstep.tenant')::uuid;
@@ -514,19 +529,19 @@ begin
       from directory d where d.id = p_directory and coalesce(d.idp, d.idp_detected) = 'okta';
   end if;
   if changed then
-    perform mirror_log_members(tenant, p_directory, p_id, new_users || gone_users,
+    change_ids := mirror_log_members(tenant, p_directory, p_id, new_users || gone_users,
       (new_groups || gone_groups)::text[] || case when renamed then array[p_id::text] else '{}'::text[] end,
       p_source_at, refill_at);
   end if;
   return jsonb_build_object('outcome', 'ok', 'changed', changed, 'version', g.version,
-    'created_at', g.created_at, 'updated_at', g.updated_at);
+    'created_at', g.created_at, 'updated_at', g.updated_at) || mirror_changes(change_ids);
 end $$;
 
--- Removes a group. Its members are named here, for afterwards nobody could tell who they were.
+-- Removes a group, and answers {outcome, changes, change_count}. Its members are named here, for afterwards nobody could tell who they were.
 create or replace function mirror_group_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_id uuid,
   p_version integer, p_source_at timestamptz)
-returns text language plpgsql
+returns jsonb language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   entered text := directory_enter(p_directory, p_token, p_digest, p_settings, true);
@@ -536,12 +551,12 @@ declare
   children uuid[];
   parents uuid[];
 begin
-  if entered <> 'ok' then return entered; end if;
+  if entered <> 'ok' then return jsonb_build_object('outcome', entered); end if;
   tenant := current_setting('lockstep.tenant')::uuid;
   select g.version into current_version from mirror_group g
     where g.id = p_id and g.directory_id = p_directory for update;
-  if not found then return 'not_found'; end if;
-  if p_version is not null and p_version <> current_version then return 'stale'; end if;
+  if not found then return jsonb_build_object('outcome', 'not_found'); end if;
+  if p_version is not null and p_version <> current_version then return jsonb_build_object('outcome', 'stale'); end if;
   with gone as (
     delete from mirror_group_member m where m.group_id = p_id returning m.member_id, m.member_kind)
   select coalesce(array_agg(member_id) filter (where member_kind = 'user'), '{}'),
@@ -554,6 +569,6 @@ begin
   end if;
   delete from mirror_group where id = p_id;
   perform mirror_stop_waiting(p_id, null);
-  perform mirror_log_members(tenant, p_directory, p_id, users, children::text[], p_source_at, null);
-  return 'ok';
+  return jsonb_build_object('outcome', 'ok') || mirror_changes(
+    mirror_log_members(tenant, p_directory, p_id, users, children::text[], p_source_at, null));
 end $$;

@@ -55,8 +55,15 @@ export interface UserFacts {
   doc: Record<string, unknown>;
 }
 
+/** The change rows that a write made. */
+export interface Changes {
+  /** The first hundred. */
+  ids: string[];
+  count: number;
+}
+
 export type Written =
-  | { outcome: 'ok'; at: Date }
+  | { outcome: 'ok'; at: Date; changes: Changes }
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
 
 export interface GroupProgram {
@@ -73,7 +80,14 @@ export interface GroupProgram {
 }
 
 export type GroupWritten =
-  | { outcome: 'ok'; changed: boolean; version: number; createdAt: Date; updatedAt: Date }
+  | {
+      outcome: 'ok';
+      changed: boolean;
+      version: number;
+      createdAt: Date;
+      updatedAt: Date;
+      changes: Changes;
+    }
   | { outcome: 'unknown_members'; unknown: string[] }
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
 
@@ -147,6 +161,7 @@ interface Row {
   outcome: string;
   id: string | null;
   at?: Date | null;
+  change_id?: string | null;
 }
 
 interface SettingsRow {
@@ -158,8 +173,22 @@ interface SettingsRow {
   schemas: unknown;
 }
 
+/** As mirror_changes tells them. */
+interface ChangesResult {
+  changes: string[];
+  change_count: number;
+}
+
+type DeleteResult = ({ outcome: 'ok' } & ChangesResult) | { outcome: Refused | 'stale' | 'not_found' };
+
 type GroupResult =
-  | { outcome: 'ok'; changed: boolean; version: number; created_at: string; updated_at: string }
+  | ({
+      outcome: 'ok';
+      changed: boolean;
+      version: number;
+      created_at: string;
+      updated_at: string;
+    } & ChangesResult)
   | { outcome: 'unknown_members'; unknown: string[] }
   | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
 
@@ -190,7 +219,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       const r = byId.get(w.row.id);
       if (r?.outcome === 'ok' && r.at) {
         onCommitted(caller.directoryId, w.receivedAt, committedAt);
-        return { outcome: 'ok', at: r.at };
+        const ids = r.change_id ? [r.change_id] : [];
+        return { outcome: 'ok', at: r.at, changes: { ids, count: ids.length } };
       }
       return { outcome: (r?.outcome ?? 'not_found') as 'uniqueness' | 'stale' };
     });
@@ -315,6 +345,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
           version: result.version,
           createdAt: new Date(result.created_at),
           updatedAt: new Date(result.updated_at),
+          changes: changesOf(result),
         };
       } catch (error) {
         if (isUniqueViolation(error)) return { outcome: 'uniqueness' };
@@ -362,18 +393,22 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     receivedAt: Date,
   ): Promise<Written> {
     const { rows } = await retryDeadlock(() =>
-      pool.query<{ outcome: string }>({
+      pool.query<{ result: DeleteResult }>({
         name,
-        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7) as outcome`,
+        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7) as result`,
         values: [...callerValues(caller), ...rest],
       }),
     );
-    const outcome = rows[0]?.outcome ?? 'not_found';
-    if (outcome !== 'ok') return { outcome: outcome as Refused };
+    const result = rows[0]?.result;
+    if (result?.outcome !== 'ok') return { outcome: result?.outcome ?? 'not_found' };
     const at = new Date();
     onCommitted(caller.directoryId, receivedAt, at);
-    return { outcome: 'ok', at };
+    return { outcome: 'ok', at, changes: changesOf(result) };
   }
+}
+
+function changesOf(result: ChangesResult): Changes {
+  return { ids: result.changes, count: result.change_count };
 }
 
 function userRow(user: UserFacts): Record<string, unknown> {

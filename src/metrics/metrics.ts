@@ -15,6 +15,8 @@ export interface Metrics {
   scim(request: ObservedRequest): void;
   /** Counts lanes that the sweeper woke because their wake-up was lost. */
   sweeperWoke(lanes: number): void;
+  /** Counts SCIM requests for which the request log had no room. */
+  requestsDropped(requests: number): void;
   /** Serves GET /metrics in the Prometheus text format. */
   router: express.Router;
   registry: Registry;
@@ -82,6 +84,11 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     help: 'Lanes that the sweeper woke because their own wake-up was lost',
     registers,
   });
+  const dropped = new Counter({
+    name: 'lockstep_request_log_dropped_total',
+    help: 'SCIM requests that were answered but not kept in the request log: too many at once, or the database away',
+    registers,
+  });
   const close = exportGauges(registry, options);
 
   const router = express.Router({ caseSensitive: true });
@@ -124,6 +131,9 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     },
     sweeperWoke(lanes) {
       wakeups.inc(lanes);
+    },
+    requestsDropped(requests) {
+      dropped.inc(requests);
     },
     router,
     registry,

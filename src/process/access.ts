@@ -1,10 +1,11 @@
 /** How this process reaches its database: the embedded one, brought up to this version, or the one that is given. */
+import { resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
-import { StartRefused } from '../database/database.ts';
-import { embeddedRoles, startEmbedded } from '../database/embedded.ts';
+import { type Database, openDatabase, StartRefused } from '../database/database.ts';
+import { embeddedRoles, embeddedUrl, startEmbedded } from '../database/embedded.ts';
 import { migrate } from '../database/migrate.ts';
 import { functions } from './functions.ts';
-import type { Home } from './home.ts';
+import { type Home, lookIntoHome } from './home.ts';
 
 export interface Access {
   appUrl: string;
@@ -50,6 +51,32 @@ export function externalAccess(database: Config['database']): Access {
     lost: new Promise(() => {}),
     stop: async () => {},
   };
+}
+
+/**
+ * The database that a running Lockstep of this configuration uses, from beside it: for commands that only look.
+ * @throws StartRefused with words for the person who asks, also when the embedded one does not run
+ */
+export async function openBeside(config: Pick<Config, 'home' | 'database'>): Promise<Database> {
+  if (config.database.mode === 'external') return openDatabase(config.database);
+  const found = lookIntoHome(config.home);
+  if (!found) {
+    throw new StartRefused(
+      `Nothing was ever started on ${resolve(config.home)}. Set LOCKSTEP_HOME as for "lockstep start", or the ` +
+        'LOCKSTEP_…_DATABASE_URL variables for a database of your own.',
+    );
+  }
+  const url = (role: 'app' | 'system') => embeddedUrl(role, found.secrets[role], found.postgresPort);
+  try {
+    return await openDatabase({ appUrl: url('app'), systemUrl: url('system') });
+  } catch (error) {
+    if (error instanceof StartRefused && !/ECONNREFUSED|password authentication/.test(error.message))
+      throw error;
+    throw new StartRefused(
+      `Lockstep does not run on ${found.folder}: its PostgreSQL (port ${found.postgresPort}) does not answer. Start it ` +
+        '(npm start), then ask again.',
+    );
+  }
 }
 
 /** @throws StartRefused instead of whatever PostgreSQL said */

@@ -38,6 +38,19 @@ export interface Home {
   release(): void;
 }
 
+/**
+ * A home that somebody else holds, seen from beside: nothing is locked, made or changed.
+ * @returns undefined where nothing was ever started
+ */
+export function lookIntoHome(
+  given: string,
+): { folder: string; secrets: Secrets; postgresPort: number } | undefined {
+  const folder = resolve(given);
+  const port = join(folder, 'postgres', 'port');
+  if (!existsSync(join(folder, 'secrets.json')) || !existsSync(port)) return undefined;
+  return { folder, secrets: readSecrets(folder), postgresPort: Number(readFileSync(port, 'utf8')) };
+}
+
 /** @throws StartRefused when another process holds the folder or it cannot be written */
 export function openHome(given: string): Home {
   const folder = resolve(given);

@@ -1,17 +1,20 @@
 /**
  * What happens by the clock: lanes that lost their wake-up are woken within seconds, mirror and members are compared,
- * old applied changes are forgotten. Any number of processes may do this at once: each step is safe twice.
+ * old applied changes and requests are forgotten. Any number of processes may do this at once: each step is safe twice.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
+import { pruneRequests, PRUNE_BATCH as REQUESTS_BATCH } from '../request-log/request-log.ts';
 
 export interface SchedulerOptions {
   db: Pick<Database, 'system'>;
   lifecycle: Pick<Lifecycle, 'sweep' | 'compare'>;
   queue: Pick<LaneQueue, 'wake'>;
   retentionDays: number;
+  /** Of the request log; 0 empties it. */
+  requestRetentionDays: number;
   /** Told how many lanes the sweeper woke. */
   onSwept: (lanes: number) => void;
   onError: (what: string, error: unknown) => void;
@@ -35,7 +38,7 @@ const PRUNE = `delete from change where id in (
     order by applied_at limit ${PRUNE_BATCH})`;
 
 export function startScheduler(options: SchedulerOptions): Stoppable {
-  const { db, lifecycle, queue, retentionDays, onSwept, onError } = options;
+  const { db, lifecycle, queue, retentionDays, requestRetentionDays, onSwept, onError } = options;
 
   async function sweep(): Promise<void> {
     const due = await lifecycle.sweep();
@@ -60,10 +63,18 @@ export function startScheduler(options: SchedulerOptions): Stoppable {
     }
   }
 
+  async function pruneLog(signal: AbortSignal): Promise<void> {
+    for (let deleted = REQUESTS_BATCH; deleted === REQUESTS_BATCH && !signal.aborted; ) {
+      deleted = await pruneRequests(db.system, requestRetentionDays);
+      await rest(100, signal);
+    }
+  }
+
   const loops = [
     every(SWEEP_MS, sweep, (error) => onError('sweeping', error)),
     every(COMPARE_MS, compareAll, (error) => onError('comparing mirror and members', error)),
     every(PRUNE_MS, prune, (error) => onError('forgetting old changes', error)),
+    every(PRUNE_MS, pruneLog, (error) => onError('forgetting old requests', error)),
   ];
   return {
     async stop() {

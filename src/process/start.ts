@@ -16,6 +16,7 @@ import { openLifecycle } from '../lifecycle/lifecycle.ts';
 import { openMetrics } from '../metrics/metrics.ts';
 import { within } from '../queue/backend.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
+import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
@@ -139,6 +140,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           lifecycle,
           queue,
           retentionDays: config.changeRetentionDays,
+          requestRetentionDays: config.requestRetentionDays,
           onSwept: metrics.sweeperWoke,
           onError,
         }),
@@ -165,6 +167,16 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     app.use(metrics.router);
     if (has('api')) {
       const store = openDirectoryStore(db.pool, wakeOnCommit(db, queue));
+      const logTrouble = occasionally((error) => {
+        log.warn({ err: error }, 'the request log cannot be written; requests go on');
+      });
+      const recorder = openRecorder({
+        system: db.system,
+        keep: config.requestRetentionDays > 0,
+        onDropped: metrics.requestsDropped,
+        onError: logTrouble,
+      });
+      onOpened('the request log', recorder.stop);
       app.use(
         '/scim/v2/:directory',
         scimRouter({
@@ -173,6 +185,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           ...face,
           limits: { requestsPerSecond: config.scimRequestsPerSecond },
           observe: metrics.scim,
+          record: recorder.record,
           log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
         }),
       );
@@ -212,7 +225,7 @@ function encryptionKey(config: Config, made: string | undefined): Buffer {
 }
 
 /** Passes on one in five seconds: a backend that is away says so many times a second. */
-function occasionally(say: (error: Error) => void): (error: Error) => void {
+function occasionally<E>(say: (error: E) => void): (error: E) => void {
   let last = 0;
   return (error) => {
     if (Date.now() - last < 5_000) return;

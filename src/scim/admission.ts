@@ -121,11 +121,12 @@ function evictOldest(kept: { keys(): IterableIterator<string>; delete(key: strin
 }
 
 function heldOff(seconds: number): ScimError {
-  return limited(
+  const error = limited(
     'Too many requests without a valid token have come from this address. Correct the token in your identity ' +
       `provider's provisioning settings; the next attempt is taken in ${seconds} s.`,
     seconds,
   );
+  return { ...error, reason: 'held_off' };
 }
 
 function crowded(limit: number): ScimError {

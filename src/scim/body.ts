@@ -1,7 +1,8 @@
 /**
  * Reads a request's JSON body. Promises: it holds at most the limit in memory; what it lets through is one JSON
  * object that PostgreSQL's jsonb can hold (valid UTF-8, no NUL, no lone surrogate, bounded depth) and that is safe to
- * copy (no `__proto__` and the like). Everything else is an error value that says what to change.
+ * copy (no `__proto__` and the like). Everything else is an error value that says what to change, and quotes nothing of
+ * the body, which may hold a password.
  *
  * Written out rather than express.json(), which takes other charsets, drains a body of any size before it answers,
  * reads an empty body as {}, and checks none of the above.
@@ -24,22 +25,25 @@ export interface BodyLimits {
 export type JsonObject = Record<string, unknown>;
 
 export interface BodyReader {
-  /** Rejects when the client goes away before the body is complete. */
-  read(req: IncomingMessage): Promise<Result<JsonObject>>;
+  /**
+   * Rejects when the client goes away before the body is complete.
+   * @param onBytes told what came, before it is looked at; not for a body that is too long or too slow
+   */
+  read(req: IncomingMessage, onBytes?: (bytes: Buffer) => void): Promise<Result<JsonObject>>;
 }
 
 /** Reads bodies for one server, which together hold no more than {@link BodyLimits.heldBytes}. */
 export function openBodies(limits: BodyLimits): BodyReader {
   let held = 0;
   return {
-    async read(req) {
+    async read(req, onBytes) {
       // What is not said is taken to be the most that is read.
       const said = Number(req.headers['content-length'] ?? limits.bodyBytes);
       const bytes = Math.min(Number.isFinite(said) ? said : 0, limits.bodyBytes);
       if (held + bytes > limits.heldBytes) return crowded;
       held += bytes;
       try {
-        return await readBody(req, limits);
+        return await readBody(req, limits, onBytes);
       } finally {
         held -= bytes;
       }
@@ -57,9 +61,14 @@ const crowded: Refusal = {
   },
 };
 
-async function readBody(req: IncomingMessage, limits: BodyLimits): Promise<Result<JsonObject>> {
+async function readBody(
+  req: IncomingMessage,
+  limits: BodyLimits,
+  onBytes?: (bytes: Buffer) => void,
+): Promise<Result<JsonObject>> {
   const refusal = mediaRefusal(req.headers['content-type'], req.headers['content-encoding']);
   const bytes = await collect(req, limits);
+  if (typeof bytes !== 'string') onBytes?.(bytes);
   if (refusal) return failed(415, undefined, refusal);
   if (bytes === 'slow') {
     return failed(
@@ -150,33 +159,37 @@ export function parseBody(bytes: Buffer, limits: BodyLimits): Result<JsonObject>
   try {
     value = JSON.parse(text.charCodeAt(0) === 0xfeff ? text.slice(1) : text);
   } catch (error) {
-    const why = text.trim() === '' ? 'it is empty' : (error as Error).message.slice(0, 200);
-    return failed(
-      400,
-      'invalidSyntax',
-      `The request body is not valid JSON: ${wellFormed(why)}. Send one JSON object.`,
-    );
+    const why = text.trim() === '' ? 'it is empty' : whereOf(error as Error);
+    return failed(400, 'invalidSyntax', `The request body is not valid JSON: ${why}. Send one JSON object.`);
   }
   if (typeof value !== 'object' || value === null || Array.isArray(value)) {
     return failed(400, 'invalidSyntax', 'The request body is not a JSON object. Send one JSON object.');
   }
-  const flaw = findFlaw(value, limits.bodyDepth);
+  const flaw = findFlaw(value, limits.bodyDepth, '');
   if (flaw) return flaw;
   return done(value as JsonObject);
+}
+
+/** The part of V8's message that says where the text breaks off, without the text around it. */
+function whereOf(error: Error): string {
+  const place = /at position \d+(?: \(line \d+ column \d+\))?/.exec(error.message)?.[0];
+  return place ? `it breaks off ${place}` : 'it has something that does not belong there, or ends too early';
 }
 
 /** Keys that no SCIM attribute has and that change an object's own behaviour where they are copied. */
 const UNSAFE_KEYS = new Set(['__proto__', 'constructor', 'prototype']);
 
-function findFlaw(value: unknown, depth: number): Refusal | undefined {
-  if (typeof value === 'string') return flawOfText(value);
+/** @param name of what has the value, for the error */
+function findFlaw(value: unknown, depth: number, name: string): Refusal | undefined {
+  if (typeof value === 'string')
+    return storable(value) ? undefined : unstorable(`The value of ${quote(name)}`);
   if (typeof value !== 'object' || value === null) return undefined;
   if (depth === 0) {
     return failed(400, 'invalidSyntax', 'The request body is nested too deeply. Send a flat SCIM resource.');
   }
   if (Array.isArray(value)) {
     for (const entry of value) {
-      const flaw = findFlaw(entry, depth - 1);
+      const flaw = findFlaw(entry, depth - 1, name);
       if (flaw) return flaw;
     }
     return undefined;
@@ -189,18 +202,18 @@ function findFlaw(value: unknown, depth: number): Refusal | undefined {
         `The request body has the key "${key}", which no attribute may have. Remove it from the attribute mapping.`,
       );
     }
-    const flaw = flawOfText(key) ?? findFlaw((value as JsonObject)[key], depth - 1);
+    if (!storable(key)) return unstorable('A key of the request body');
+    const flaw = findFlaw((value as JsonObject)[key], depth - 1, key);
     if (flaw) return flaw;
   }
   return undefined;
 }
 
-function flawOfText(text: string): Refusal | undefined {
-  if (storable(text)) return undefined;
+function unstorable(what: string): Refusal {
   return failed(
     400,
     'invalidValue',
-    `The value ${quote(text)} has a NUL character or half of a surrogate pair, which cannot be stored. Remove it at the source.`,
+    `${what} has a NUL character or half of a surrogate pair, which cannot be stored. Remove it at the source.`,
   );
 }
 

@@ -5,6 +5,7 @@
  * a thrown error reaches the client.
  */
 import type { Refused } from '../directory/directory.ts';
+import type { Reason } from './exchange.ts';
 
 /** RFC 7644 §3.12, table 9, and RFC 9865 §2.1, table 3. */
 export type ScimType =
@@ -33,6 +34,8 @@ export interface ScimError {
   moved?: true;
   /** The token did not let the caller in. */
   unauthenticated?: true;
+  /** For the request log. */
+  reason?: Reason;
 }
 
 export interface Refusal {
@@ -43,8 +46,15 @@ export type Result<T> = { ok: true; value: T } | Refusal;
 
 export const done = <T>(value: T): { ok: true; value: T } => ({ ok: true, value });
 
-export function failed(status: number, scimType: ScimType | undefined, detail: string): Refusal {
-  return { ok: false, error: scimType ? { status, scimType, detail } : { status, detail } };
+export function failed(
+  status: number,
+  scimType: ScimType | undefined,
+  detail: string,
+  reason?: Reason,
+): Refusal {
+  const error: ScimError = scimType ? { status, scimType, detail } : { status, detail };
+  if (reason) error.reason = reason;
+  return { ok: false, error };
 }
 
 export const noToken: ScimError = {
@@ -55,6 +65,7 @@ export const noToken: ScimError = {
   headers: { 'WWW-Authenticate': 'Bearer realm="SCIM"' },
   entered: true,
   unauthenticated: true,
+  reason: 'no_token',
 };
 
 const invalidToken = { 'WWW-Authenticate': 'Bearer realm="SCIM", error="invalid_token"' };
@@ -69,6 +80,7 @@ const refusals: Record<Refused, ScimError> = {
     headers: invalidToken,
     entered: true,
     unauthenticated: true,
+    reason: 'unknown',
   },
   revoked: {
     status: 401,
@@ -78,6 +90,7 @@ const refusals: Record<Refused, ScimError> = {
     headers: invalidToken,
     entered: true,
     unauthenticated: true,
+    reason: 'revoked',
   },
   expired: {
     status: 401,
@@ -87,12 +100,14 @@ const refusals: Record<Refused, ScimError> = {
     headers: invalidToken,
     entered: true,
     unauthenticated: true,
+    reason: 'expired',
   },
   paused: {
     status: 403,
     detail:
       'Provisioning of this directory is paused, so nothing was read or written. Ask the administrator of the ' +
       'application to resume the directory; then retry, for nothing that was sent meanwhile has been kept.',
+    reason: 'paused',
     // Not `entered`: the check of the caller that follows brings the reason.
   },
   // Seen by a client only if the settings change again with each attempt.

@@ -45,6 +45,7 @@ export function groupNames(
       400,
       'invalidValue',
       'A group needs a displayName that is not empty. Give the group a name and push it again.',
+      'missing_attribute',
     );
   }
   if (!indexable(displayName)) return tooLong('displayName', displayName);
@@ -68,5 +69,6 @@ export function unknownMembers(ids: readonly string[]): Refusal {
     400,
     'invalidValue',
     `The group was not changed, because this directory has no user or group with the id ${named}${more}. Push the members first, then the group.`,
+    'unknown_members',
   );
 }

@@ -4,7 +4,7 @@
  * is answered without a body unless the client names attributes, for a body would carry every member.
  */
 import { v7 as uuidv7 } from 'uuid';
-import type { DirectoryStore, GroupProgram, GroupWritten, Stored } from '../directory/directory.ts';
+import type { Changes, DirectoryStore, GroupProgram, GroupWritten, Stored } from '../directory/directory.ts';
 import type { JsonObject } from './body.ts';
 import { quote } from './body.ts';
 import { dialectOf } from './dialect.ts';
@@ -16,7 +16,14 @@ import { groupProgram, type MemberProgram } from './patch/group.ts';
 import { applyPatch, coerce, keepsImmutable, type Operation, readPatch } from './patch/patch.ts';
 import { type Projection, wants } from './projection.ts';
 import { locationOf, single } from './represent.ts';
-import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
+import {
+  type Answer,
+  expectedVersion,
+  type Handler,
+  projectionOf,
+  type ScimRequest,
+  withChanges,
+} from './request.ts';
 import { type DirectorySchemas, findAttribute, groupSchemas } from './schema/schema.ts';
 
 /** Ten lost races in a row mean a storm, and then the client waits. */
@@ -39,7 +46,7 @@ export function openGroups(
     const written = await apply(request, id, null, program);
     if (!written.ok) return written;
     if (members.length > 0 && wants(projection.value, 'members')) {
-      return show(request, id, 201, projection.value);
+      return show(request, id, 201, projection.value, written.value.changes);
     }
     const row: Stored = {
       id,
@@ -49,7 +56,7 @@ export function openGroups(
       updatedAt: written.value.updatedAt,
       related: null,
     };
-    return done(single('Group', 201, row, request, projection.value));
+    return done(withChanges(single('Group', 201, row, request, projection.value), written.value.changes));
   }
 
   async function read(request: ScimRequest, id: string): Promise<Result<Answer>> {
@@ -77,7 +84,7 @@ export function openGroups(
           return kept.ok ? facts : kept;
         })
       : await applyExpected(request, id, { displayName, externalId, doc, replace: members });
-    return written.ok ? show(request, id, 200, projection.value) : written;
+    return written.ok ? show(request, id, 200, projection.value, written.value.changes) : written;
   }
 
   async function patch(request: ScimRequest, id: string, body: JsonObject): Promise<Result<Answer>> {
@@ -100,16 +107,19 @@ export function openGroups(
           return patched.ok ? groupFacts(patched.value) : patched;
         });
     if (!written.ok) return written;
-    if (projection.value) return show(request, id, 200, projection.value);
+    const { changes } = written.value;
+    if (projection.value) return show(request, id, 200, projection.value, changes);
     const headers = { Location: locationOf('Group', id, request.base), ETag: etag(written.value.version) };
-    return done({ status: 204, headers });
+    return done(withChanges({ status: 204, headers }, changes));
   }
 
   async function remove(request: ScimRequest, id: string): Promise<Result<Answer>> {
     const version = await expectedVersion(request, nameOf(id), () => versionOf(request, id));
     if (!version.ok) return version;
     const written = await store.deleteGroup(request.caller, id, version.value, request.receivedAt);
-    return written.outcome === 'ok' ? done({ status: 204 }) : refused(written.outcome, nameOf(id));
+    return written.outcome === 'ok'
+      ? done(withChanges({ status: 204 }, written.changes))
+      : refused(written.outcome, nameOf(id));
   }
 
   /** What a write has left, which is never too well known to be shown. */
@@ -118,10 +128,12 @@ export function openGroups(
     id: string,
     status: 200 | 201,
     projection: Projection | undefined,
+    changes: Changes = NO_CHANGES,
   ): Promise<Result<Answer>> {
     const found = await store.readGroup(request.caller, id, wants(projection, 'members'));
     if (found.outcome !== 'ok') return refused(found.outcome, nameOf(id));
-    return done(single('Group', status, found.row, request, projection));
+    const answer = single('Group', status, found.row, request, projection);
+    return done(withChanges(answer, changes));
   }
 
   async function versionOf(request: ScimRequest, id: string): Promise<Result<number>> {
@@ -214,6 +226,8 @@ export function openGroups(
 
   return { create, read, replace, patch, remove };
 }
+
+const NO_CHANGES: Changes = { ids: [], count: 0 };
 
 type Applied = Extract<GroupWritten, { outcome: 'ok' }>;
 

@@ -1,6 +1,6 @@
 /** One SCIM request as the handlers see it, and its answer. */
 import type { Credentials } from '../credential/credential.ts';
-import type { Caller, Proof } from '../directory/directory.ts';
+import type { Caller, Changes, Proof } from '../directory/directory.ts';
 import { type JsonObject, quote, storable } from './body.ts';
 import { done, failed, noToken, type Refusal, type Result, refused } from './errors.ts';
 import { judge, readCondition } from './etag.ts';
@@ -25,8 +25,15 @@ export interface ScimRequest {
 /** `text` undefined means no body. */
 export interface Answer {
   status: number;
+  /** The change rows that the request wrote; absent for none. */
+  changes?: Changes;
   text?: string;
   headers?: Record<string, string>;
+}
+
+/** The answer to a write, with what that wrote. */
+export function withChanges(answer: Answer, changes: Changes): Answer {
+  return changes.count === 0 ? answer : { ...answer, changes };
 }
 
 /** `id` is the last part of a path that has one, else empty; `body` is {} for methods without one. */

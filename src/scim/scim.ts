@@ -28,12 +28,13 @@ import {
   type ScimError,
   thrown,
 } from './errors.ts';
+import type { Exchange } from './exchange.ts';
 import { openGroups } from './groups.ts';
 import { defaultLimits, type ScimLimits } from './limits.ts';
 import { openLists } from './list.ts';
 import { openTokenEndpoint } from './oauth.ts';
 import { type Answer, type Handler, isUuid, queryOf, readProof, type ScimRequest } from './request.ts';
-import type { ResourceType } from './schema/schema.ts';
+import { neverReturned, type ResourceType, standardSchemas } from './schema/schema.ts';
 import { openSettings, type Settings } from './settings.ts';
 import { openUsers } from './users.ts';
 
@@ -51,6 +52,8 @@ export interface ObservedRequest {
   /** As in the URL where that is a uuid, else empty; not proof that the directory exists. */
   directoryId: string;
 }
+
+export type { Exchange } from './exchange.ts';
 
 /** A request that failed through no fault of the client. */
 export interface ScimLogEntry {
@@ -71,7 +74,16 @@ export interface ScimOptions {
   trustProxy: boolean;
   limits?: Partial<ScimLimits>;
   observe?: (request: ObservedRequest) => void;
+  /** Told of each request that names a directory, after its answer was sent; must not throw and is not awaited. */
+  record?: (exchange: Exchange) => void;
   log: (entry: ScimLogEntry) => void;
+}
+
+/** What came with a request, for the request log. */
+interface Sent {
+  /** Once the token was looked at. */
+  proof: Proof | null;
+  body: Buffer | null;
 }
 
 const NOBODY: JsonObject = {};
@@ -84,7 +96,7 @@ const LEARN_MS = 60_000;
 const LEARNING = 10_000;
 
 export function scimRouter(options: ScimOptions): express.Router {
-  const { store, credentials, log, observe } = options;
+  const { store, credentials, log, observe, record } = options;
   const limits = { ...defaultLimits, ...options.limits };
   const users = openUsers(store);
   const groups = openGroups(store);
@@ -115,13 +127,14 @@ export function scimRouter(options: ScimOptions): express.Router {
       const path = req.params as { directory?: string; id?: string };
       const directoryId = path.directory ?? '';
       let answer: Answer;
-      let scimType = '';
+      let refusal: ScimError | undefined;
+      const sent: Sent = { proof: null, body: null };
       try {
-        const result = await attempt(handler, req, directoryId, requestId, receivedAt, takesBody);
+        const result = await attempt(handler, req, directoryId, requestId, receivedAt, takesBody, sent);
         if (result.ok) {
           answer = result.value;
         } else {
-          scimType = result.error.scimType ?? '';
+          refusal = result.error;
           answer = errorAnswer(result.error, requestId);
         }
       } catch (error) {
@@ -135,16 +148,42 @@ export function scimRouter(options: ScimOptions): express.Router {
           status: failure.status,
           error,
         });
+        refusal = failure;
+        // Whether the caller would have been let in, nobody knows.
+        sent.proof = null;
         answer = errorAnswer(failure, requestId);
       }
       send(res, answer, requestId);
+      const durationMs = performance.now() - started;
+      const named = isUuid(directoryId) ? directoryId.toLowerCase() : '';
+      const scimType = refusal?.scimType ?? null;
       observe?.({
         method: req.method,
         resource,
         status: answer.status,
+        scimType: scimType ?? '',
+        seconds: durationMs / 1000,
+        directoryId: named,
+      });
+      if (!record || named === '') return;
+      const genuine = refusal?.reason === 'unknown' ? null : (sent.proof?.tokenId ?? null);
+      const letIn = genuine !== null && !refusal?.unauthenticated;
+      record({
+        id: requestId,
+        directoryId: named,
+        tokenId: genuine,
+        at: receivedAt,
+        method: req.method,
+        path: req.url,
+        status: answer.status,
         scimType,
-        seconds: (performance.now() - started) / 1000,
-        directoryId: isUuid(directoryId) ? directoryId.toLowerCase() : '',
+        reason: refusal?.reason ?? null,
+        detail: refusal?.detail ?? null,
+        durationMs,
+        requestBody: letIn ? sent.body : null,
+        responseBody: letIn && req.method !== 'HEAD' ? (answer.text ?? null) : null,
+        changes: answer.changes ?? null,
+        secretNames: neverReturned(settingsOf.known(named)?.schemas ?? standardSchemas),
       });
     };
   }
@@ -157,6 +196,7 @@ export function scimRouter(options: ScimOptions): express.Router {
     requestId: string,
     receivedAt: Date,
     takesBody: boolean,
+    sent: Sent,
   ): Promise<Result<Answer>> {
     const proof = readProof(credentials, directoryId, req.headers.authorization);
     const source = sourceOf(req, options.trustProxy);
@@ -165,8 +205,9 @@ export function scimRouter(options: ScimOptions): express.Router {
     if (!admitted.ok) return admitted;
     let ended: Ended = 'other';
     try {
+      if (proof.ok) sent.proof = proof.value;
       const result = proof.ok
-        ? await respond(handler, proof.value, req, requestId, receivedAt, takesBody)
+        ? await respond(handler, proof.value, req, requestId, receivedAt, takesBody, sent)
         : proof;
       if (result.ok) ended = 'entered';
       else if (result.error.unauthenticated) {
@@ -186,6 +227,7 @@ export function scimRouter(options: ScimOptions): express.Router {
     requestId: string,
     receivedAt: Date,
     takesBody: boolean,
+    sent: Sent,
   ): Promise<Result<Answer>> {
     const settings = await settingsOf.of(proof);
     if (!settings.ok) return settings;
@@ -200,7 +242,7 @@ export function scimRouter(options: ScimOptions): express.Router {
       ifMatch: req.get('if-match'),
       ifNoneMatch: req.get('if-none-match'),
     };
-    const body = takesBody ? await bodyOf(request, req) : done(NOBODY);
+    const body = takesBody ? await bodyOf(request, req, sent) : done(NOBODY);
     const { id = '' } = req.params as { id?: string };
     if (!body.ok) return steady(async () => body)(request, id, NOBODY);
     const result = await steady(handler)(request, id, body.value);
@@ -208,13 +250,15 @@ export function scimRouter(options: ScimOptions): express.Router {
     return result;
   }
 
-  async function bodyOf(request: ScimRequest, req: express.Request): Promise<Result<JsonObject>> {
+  async function bodyOf(request: ScimRequest, req: express.Request, sent: Sent): Promise<Result<JsonObject>> {
     if (!WITH_BODY.has(req.method)) return done(NOBODY);
     if (!(Number(req.headers['content-length']) <= BODY_OF_ANYBODY)) {
       const refusal = await enter(request);
       if (refusal && !refusal.error.moved) return refusal;
     }
-    return bodies.read(req);
+    return bodies.read(req, (bytes) => {
+      if (bytes.length > 0) sent.body = bytes;
+    });
   }
 
   /**

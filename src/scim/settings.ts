@@ -20,6 +20,8 @@ export interface Settings {
 export interface SettingsCache {
   /** What is known, or read now with the caller's own proof. */
   of(proof: Proof): Promise<Result<Settings>>;
+  /** What is remembered, without asking. */
+  known(directoryId: string): Settings | undefined;
   /** To be called when a statement answered 'moved'. */
   forget(directoryId: string): void;
 }
@@ -49,6 +51,7 @@ export function openSettings(store: Pick<DirectoryStore, 'settings'>): SettingsC
       known.set(proof.directoryId, settings);
       return done(settings);
     },
+    known: (directoryId) => known.get(directoryId),
     forget(directoryId) {
       known.delete(directoryId);
     },

@@ -24,6 +24,7 @@ export function userFacts(resource: JsonObject, active = true): Result<UserFacts
       400,
       'invalidValue',
       'A user needs a userName that is not empty. Map one in the attribute mapping of your identity provider.',
+      'missing_attribute',
     );
   }
   const externalId = text(resource.externalId);

@@ -13,7 +13,14 @@ import { contended, done, letIn, type Result, refused } from './errors.ts';
 import { judge } from './etag.ts';
 import { applyPatch, coerce, keepsImmutable, missingRequired, readPatch } from './patch/patch.ts';
 import { single } from './represent.ts';
-import { type Answer, expectedVersion, type Handler, projectionOf, type ScimRequest } from './request.ts';
+import {
+  type Answer,
+  expectedVersion,
+  type Handler,
+  projectionOf,
+  type ScimRequest,
+  withChanges,
+} from './request.ts';
 import { factsBefore, userFacts } from './user.ts';
 
 /** Ten lost races in a row mean a storm, and then the client waits. */
@@ -40,7 +47,7 @@ export function openUsers(
       updatedAt: written.at,
       related: null,
     };
-    return done(single('User', 201, row, request, projection.value));
+    return done(withChanges(single('User', 201, row, request, projection.value), written.changes));
   }
 
   async function read(request: ScimRequest, id: string): Promise<Result<Answer>> {
@@ -84,7 +91,9 @@ export function openUsers(
     });
     if (!version.ok) return version;
     const written = await store.deleteUser(request.caller, id, version.value, request.receivedAt);
-    return written.outcome === 'ok' ? done({ status: 204 }) : refused(written.outcome, nameOf(id));
+    return written.outcome === 'ok'
+      ? done(withChanges({ status: 204 }, written.changes))
+      : refused(written.outcome, nameOf(id));
   }
 
   /** Reads, decides and writes over the version that was read. */
@@ -118,7 +127,7 @@ export function openUsers(
           version: found.row.version + 1,
           updatedAt: written.at,
         };
-        return done(single('User', 200, row, request, projection.value));
+        return done(withChanges(single('User', 200, row, request, projection.value), written.changes));
       }
       if (written.outcome !== 'stale') {
         return refused(written.outcome, nameOf(id), { taken: taken(facts.value) });

@@ -109,6 +109,7 @@ async function directoryIds(client: pg.PoolClient): Promise<string[]> {
   return rows.map((r) => r.id);
 }
 
+/** The request log goes with the mirror that it tells of. */
 async function deleteMirror(client: pg.PoolClient, directories: string[]): Promise<void> {
   // Group members first and by group, so that neither cascade has a row left to look for.
   await client.query(
@@ -117,6 +118,7 @@ async function deleteMirror(client: pg.PoolClient, directories: string[]): Promi
   );
   await client.query('delete from mirror_group where directory_id = any ($1)', [directories]);
   await client.query('delete from mirror_user where directory_id = any ($1)', [directories]);
+  await client.query('delete from scim_request where directory_id = any ($1)', [directories]);
 }
 
 async function directoryPlan(client: pg.PoolClient, id: string): Promise<RemovalPlan | undefined> {

@@ -11,6 +11,7 @@ export const scopes = {
   'directories:write': 'create, change and delete directories',
   'tokens:read': 'list directory tokens (never the tokens themselves)',
   'tokens:write': 'issue and revoke directory tokens',
+  'requests:read': 'read the request log of directories, with what was sent and answered',
   'role-mappings:read': 'read and plan role mappings',
   'role-mappings:write': 'replace role mappings',
   'attribute-mappings:read': "read what fills members' profiles",

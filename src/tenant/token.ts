@@ -10,6 +10,8 @@ export interface TokenFacts {
   id: string;
   expiresAt: Date | null;
   revokedAt: Date | null;
+  /** To about a minute; null for never. */
+  lastUsedAt: Date | null;
   createdAt: Date;
 }
 
@@ -57,6 +59,7 @@ export async function listTokens(
     id: r.id,
     expiresAt: r.expiresAt ?? null,
     revokedAt: r.revokedAt ?? null,
+    lastUsedAt: r.lastUsedAt ?? null,
     createdAt: r.createdAt,
   }));
 }

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiRoutes } from '../../src/api/api.ts';
 import { scopeNames } from '../../src/tenant/scope.ts';
@@ -43,6 +44,12 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   const member = (await lane.one('ada@example.com'))?.id ?? '';
   const path = `/tenants/${lane.tenantId}/members/${member}`;
   expect((await api.operator('PUT', `${path}/roles/support`)).status).toBe(204);
+  const request = uuidv7();
+  await api.db.system.query(
+    `insert into scim_request (id, tenant_id, directory_id, at, method, path, status, duration_ms)
+     values ($1, $2, $3, now(), 'GET', $4, 200, 1)`,
+    [request, lane.tenantId, lane.directory.id, `/Users/${ada}`],
+  );
   const client = await api.operator(
     'POST',
     `/tenants/${lane.tenantId}/directories/${lane.directory.id}/clients`,
@@ -58,6 +65,7 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     role: 'support',
     change: change.rows[0]?.id ?? '',
     key: key.body.id,
+    request,
   };
 }
 
@@ -70,6 +78,7 @@ const nobody: Record<string, string> = {
   role: 'support',
   change: '9000000000000000000',
   key: randomUUID(),
+  request: randomUUID(),
 };
 
 const bodies: Record<string, unknown> = {

@@ -22,6 +22,7 @@ test('with nothing set the defaults of the contract hold', () => {
       logLevel: 'info',
       changeRetentionDays: 30,
       scimRequestsPerSecond: Number.POSITIVE_INFINITY,
+      requestRetentionDays: 7,
     },
   });
 });
@@ -48,6 +49,7 @@ test.each([
   ['LOCKSTEP_DEMO_TENANT', 'yes', '0 or 1'],
   ['LOCKSTEP_LOG_LEVEL', 'loud', 'info'],
   ['LOCKSTEP_CHANGE_RETENTION_DAYS', '0', 'days'],
+  ['LOCKSTEP_REQUEST_RETENTION_DAYS', '-1', '0 (no request log)'],
 ])('%s=%s is refused by name with what to write and without the value of a secret', (name, value, words) => {
   const read = readConfig({ ...external, [name]: value });
   expect(read.ok).toBe(false);

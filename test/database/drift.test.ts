@@ -4,6 +4,7 @@
  */
 import { MikroORM } from '@mikro-orm/postgresql';
 import pg from 'pg';
+import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { entities } from '../../src/database/entities.ts';
 import { openTestDatabase } from '../harness/database.ts';
@@ -61,6 +62,12 @@ async function populate(): Promise<string> {
       [lane.tenantId, ada],
     );
   });
+  // Written by the system role alone.
+  await database.db.system.query(
+    `insert into scim_request (id, tenant_id, directory_id, at, method, path, status, duration_ms)
+     values ($1, $2, $3, now(), 'GET', '/Users', 200, 1)`,
+    [uuidv7(), lane.tenantId, lane.directory.id],
+  );
   return lane.tenantId;
 }
 
@@ -202,6 +209,20 @@ describe("the application's role", () => {
       await expect(app.query(`delete from ${table}`)).rejects.toThrow('permission denied');
       await expect(app.query(`truncate ${table}`)).rejects.toThrow('permission denied');
     }
+    await app.query(`select set_config('lockstep.tenant', '', false)`);
+  });
+
+  test('cannot write the request log, which tells of its callers', async () => {
+    await app.query(`select set_config('lockstep.tenant', $1, false)`, [tenantIds[0]]);
+    expect((await app.query('select from scim_request')).rowCount).toBe(1);
+    await expect(app.query('update scim_request set status = 200')).rejects.toThrow('permission denied');
+    await expect(
+      app.query(
+        `insert into scim_request (id, tenant_id, directory_id, at, method, path, status, duration_ms)
+        values (gen_random_uuid(), $1, $1, now(), 'GET', '/', 200, 1)`,
+        [tenantIds[0]],
+      ),
+    ).rejects.toThrow('permission denied');
     await app.query(`select set_config('lockstep.tenant', '', false)`);
   });
 

@@ -3,7 +3,13 @@ import type { Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import { type DirectoryStore, openDirectoryStore } from '../../src/directory/directory.ts';
-import { type ObservedRequest, type ScimLimits, type ScimLogEntry, scimRouter } from '../../src/scim/scim.ts';
+import {
+  type Exchange,
+  type ObservedRequest,
+  type ScimLimits,
+  type ScimLogEntry,
+  scimRouter,
+} from '../../src/scim/scim.ts';
 import { openTestDatabase } from './database.ts';
 import { createTestDirectory, createTestTenant, type TestDirectory, testCredentials } from './tenant.ts';
 
@@ -62,6 +68,8 @@ export interface ScimHarnessOptions {
   trustProxy?: boolean;
   publicUrl?: string;
   limits?: Partial<ScimLimits>;
+  /** Told of each request, as the request log is. */
+  record?: (exchange: Exchange) => void;
   /** A store to stand in for the real one, which it gets. */
   store?: (real: DirectoryStore) => DirectoryStore;
 }
@@ -82,6 +90,7 @@ export async function startScim(options: ScimHarnessOptions = {}): Promise<ScimH
       ...(options.publicUrl === undefined ? {} : { publicUrl: options.publicUrl }),
       ...(options.limits === undefined ? {} : { limits: options.limits }),
       observe: (request) => observed.push(request),
+      ...(options.record === undefined ? {} : { record: options.record }),
       log: (entry) => logged.push(entry),
     }),
   );

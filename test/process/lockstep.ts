@@ -61,7 +61,8 @@ export function startForPeople(
   return { words, stop };
 }
 
-function launch(args: string[], env: Record<string, string>): Running {
+/** Runs a verb that goes on until it is stopped. */
+export function launch(args: string[], env: Record<string, string>): Running {
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_'));
   const child = spawn(process.execPath, [main, ...args], {
     env: { ...Object.fromEntries(inherited), ...env },

@@ -29,6 +29,7 @@ test('applied changes older than the retention are forgotten, in batches; younge
     lifecycle: { sweep: async () => [], compare: async () => {} },
     queue: { wake: () => {} },
     retentionDays: 30,
+    requestRetentionDays: 7,
     onSwept: () => {},
     onError: fail,
   });
@@ -64,6 +65,7 @@ test('lanes that lost their wake-up are woken, counted, and a failing step is re
     },
     queue: { wake: (lane) => woken.push(lane) },
     retentionDays: 30,
+    requestRetentionDays: 7,
     onSwept: (lanes) => expect(lanes).toBe(2),
     onError: (what) => failures.push(what),
   });

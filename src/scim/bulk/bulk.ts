@@ -3,9 +3,10 @@
  * its own transaction, checks and result; the answer is 200 with a result for each operation that was processed,
  * in the order of the request; a request that is over a limit has done nothing.
  */
+import type { Changes } from '../../directory/directory.ts';
 import type { JsonObject } from '../body.ts';
 import { done } from '../errors.ts';
-import type { Handler, ScimRequest } from '../request.ts';
+import { type Handler, type ScimRequest, withChanges } from '../request.ts';
 import type { ResourceType } from '../schema/schema.ts';
 import { type BulkLimits, type BulkRequest, readBulk } from './operation.ts';
 import { type OperationLog, openPerform, resultText, type Surface } from './perform.ts';
@@ -14,6 +15,8 @@ import { type Held, namesIn, renames, resourceKey } from './touch.ts';
 
 export const bulkResponseSchema = 'urn:ietf:params:scim:api:messages:2.0:BulkResponse';
 
+/** Change rows that an answer names, as mirror_changes does; all are counted. */
+const CHANGES_NAMED = 100;
 /** Resources that are read at a time: the reads of users share statements, each of a group takes a connection. */
 const READS: Record<ResourceType, number> = { User: 64, Group: 4 };
 
@@ -26,15 +29,18 @@ export function openBulk(surface: Surface, limits: BulkLimits, log: OperationLog
     const bulk = readBulk(body, request.base, limits);
     if (!bulk.ok) return bulk;
     const held = await heldNames(surface, request, bulk.value);
-    const outcomes = await runBulk(bulk.value, openPerform(surface, request, log), held);
+    const written: Changes = { ids: [], count: 0 };
+    const perform = openPerform(surface, request, log, ({ ids, count }) => {
+      written.count += count;
+      written.ids.push(...ids.slice(0, CHANGES_NAMED - written.ids.length));
+    });
+    const outcomes = await runBulk(bulk.value, perform, held);
     const results = bulk.value.entries.flatMap((entry, at) => {
       const outcome = outcomes[at];
       return outcome ? [resultText(entry, outcome, request.requestId)] : [];
     });
-    return done({
-      status: 200,
-      text: `{"schemas":["${bulkResponseSchema}"],"Operations":[${results.join(',')}]}`,
-    });
+    const text = `{"schemas":["${bulkResponseSchema}"],"Operations":[${results.join(',')}]}`;
+    return done(withChanges({ status: 200, text }, written));
   };
 }
 

@@ -2,6 +2,7 @@
  * One operation of a bulk request, as the request that it stands for. Promises: it goes through the handler of that
  * request and so has all its promises; whatever happens in it, thrown errors included, is its own result.
  */
+import type { Changes } from '../../directory/directory.ts';
 import type { JsonObject } from '../body.ts';
 import { errorText, type ScimError, thrown } from '../errors.ts';
 import { endpoints, locationOf } from '../represent.ts';
@@ -29,7 +30,13 @@ export interface Outcome {
 
 const verbs = { POST: 'create', PUT: 'replace', PATCH: 'patch', DELETE: 'remove' } as const;
 
-export function openPerform(surface: Surface, request: ScimRequest, log: OperationLog) {
+/** @param wrote told what each operation wrote */
+export function openPerform(
+  surface: Surface,
+  request: ScimRequest,
+  log: OperationLog,
+  wrote: (changes: Changes) => void,
+) {
   /** @param data gives it with its references resolved */
   return async (
     method: Method,
@@ -43,7 +50,8 @@ export function openPerform(surface: Surface, request: ScimRequest, log: Operati
       const one = { ...request, query, ifMatch: version, ifNoneMatch: undefined };
       const result = await surface[type][verbs[method]](one, id, data());
       if (!result.ok) return failure(result.error, location);
-      const { status, headers } = result.value;
+      const { status, headers, changes } = result.value;
+      if (changes) wrote(changes);
       return { status, location: headers?.Location ?? location, version: headers?.ETag };
     } catch (error) {
       const failed = thrown(error);

@@ -64,7 +64,7 @@ function takeExtension(
   value: unknown,
 ): ReturnType<typeof failed> | undefined {
   if (isUnassigned(value)) return undefined;
-  if (!isObject(value)) return refusal(wrongType(extension.id, 'an object', value));
+  if (!isObject(value)) return refusal(wrongType(extension.id, 'an object', value, true));
   for (const key of Object.keys(value)) {
     const refused = take(resource, findAttribute(schemas, `${extension.id}:${key}`), value[key]);
     if (refused) return refused;
@@ -154,6 +154,7 @@ function missing(schemas: ResourceSchemas, name: string): ReturnType<typeof fail
     400,
     'invalidValue',
     `A ${schemas.core.name} needs ${name}, and the request has none. Map it in your identity provider.`,
+    'missing_attribute',
   );
 }
 

@@ -137,6 +137,7 @@ function foldMembers(fold: Fold, op: Operation['op'], target: MembersTarget, val
       400,
       'invalidValue',
       `${missing}. Assign the user to the application before pushing the group.`,
+      'unknown_members',
     );
   }
   if (op === 'replace') return replaceAll(fold, ids.value);

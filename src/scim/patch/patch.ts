@@ -118,7 +118,7 @@ function applyPathless(
 ): Outcome {
   if (!isObject(value)) {
     const what = prefix === '' ? `The value of the ${op} operation without a path` : prefix.slice(0, -1);
-    return wrongType(what, 'an object', value);
+    return wrongType(what, 'an object', value, true);
   }
   for (const key of Object.keys(value)) {
     const path = prefix + key;
@@ -194,7 +194,7 @@ function applyToExtension(
     delete work.resource[extension.id];
     return fine;
   }
-  if (!isObject(value)) return wrongType(extension.id, 'an object', value);
+  if (!isObject(value)) return wrongType(extension.id, 'an object', value, true);
   // Named by its path it is replaced as a whole; among other keys its own keys are meant.
   if (op === 'replace' && !pathless) delete work.resource[extension.id];
   return applyPathless(work, op, value, `${extension.id}:`);

@@ -7,6 +7,9 @@
  * Read leniently, for clients send them so: booleans as text ("True", Entra ID); a single complex attribute as the
  * bare text of its `value` (Entra ID's manager); in a PATCH, a single value as `[{"$ref": null, "value": …}]`
  * (Microsoft's own library). Unknown and readOnly sub-attributes are dropped.
+ *
+ * No error quotes a value of an attribute that is never returned (a password): the identity provider's administrator
+ * reads it, and logs keep it.
  */
 import { quote, storable } from '../body.ts';
 import { done, failed, type Result } from '../errors.ts';
@@ -35,14 +38,21 @@ export type Shape = 'list' | 'any';
 
 /**
  * @param name as an error calls it
+ * @param secret whether errors must not quote the value; a part of something secret is secret too
  * @returns undefined for unassigned
  */
-export function coerceValue(attribute: Attribute, name: string, raw: unknown, shape: Shape): Result<unknown> {
+export function coerceValue(
+  attribute: Attribute,
+  name: string,
+  raw: unknown,
+  shape: Shape,
+  secret = attribute.returned === 'never',
+): Result<unknown> {
   if (isUnassigned(raw)) return done(undefined);
   if (!attribute.multiValued)
-    return coerceOne(attribute, name, shape === 'any' ? unwrapped(attribute, raw) : raw);
+    return coerceOne(attribute, name, shape === 'any' ? unwrapped(attribute, raw) : raw, secret);
   if (!Array.isArray(raw) && (shape === 'list' || typeof raw !== typeOfOne(attribute))) {
-    return wrongType(name, 'a list', raw);
+    return wrongType(name, 'a list', raw, secret);
   }
   const list: unknown[] = Array.isArray(raw) ? raw : [raw];
   if (list.length > valuesLimit && attribute.name !== 'members') {
@@ -55,9 +65,9 @@ export function coerceValue(attribute: Attribute, name: string, raw: unknown, sh
   const values: unknown[] = [];
   for (const one of list) {
     if (attribute.type === 'complex' && typeof one === 'string' && one !== '') {
-      return wrongType(name, takes.complex, one);
+      return wrongType(name, takes.complex, one, secret);
     }
-    const value = coerceOne(attribute, name, one);
+    const value = coerceOne(attribute, name, one, secret);
     if (!value.ok) return value;
     if (value.value !== undefined) values.push(value.value);
   }
@@ -74,43 +84,54 @@ function unwrapped(attribute: Attribute, raw: unknown): unknown {
 }
 
 /** One value, whether or not the attribute takes several. */
-export function coerceOne(attribute: Attribute, name: string, raw: unknown): Result<unknown> {
+export function coerceOne(
+  attribute: Attribute,
+  name: string,
+  raw: unknown,
+  secret = attribute.returned === 'never',
+): Result<unknown> {
   if (isUnassigned(raw)) return done(undefined);
   switch (attribute.type) {
     case 'string':
     case 'reference':
     case 'binary':
-      if (typeof raw !== 'string') return wrongType(name, takes[attribute.type], raw);
+      if (typeof raw !== 'string') return wrongType(name, takes[attribute.type], raw, secret);
       return storable(raw)
         ? done(raw)
         : failed(400, 'invalidValue', `${name} has a NUL character or half of a surrogate pair. Remove it.`);
     case 'boolean': {
       const truth = truthOf(raw);
-      return truth === null ? wrongType(name, takes.boolean, raw) : done(truth);
+      return truth === null ? wrongType(name, takes.boolean, raw, secret) : done(truth);
     }
     case 'integer':
-      return Number.isSafeInteger(raw) ? done(raw) : wrongType(name, takes.integer, raw);
+      return Number.isSafeInteger(raw) ? done(raw) : wrongType(name, takes.integer, raw, secret);
     case 'decimal':
-      return Number.isFinite(raw) ? done(raw) : wrongType(name, takes.decimal, raw);
+      return Number.isFinite(raw) ? done(raw) : wrongType(name, takes.decimal, raw, secret);
     case 'dateTime': {
       const instant = typeof raw === 'string' ? parseInstant(raw) : null;
-      return instant === null ? wrongType(name, takes.dateTime, raw) : done(instant);
+      return instant === null ? wrongType(name, takes.dateTime, raw, secret) : done(instant);
     }
     case 'complex':
-      return coerceComplex(attribute, name, raw);
+      return coerceComplex(attribute, name, raw, secret);
   }
 }
 
-function coerceComplex(attribute: Attribute, name: string, raw: unknown): Result<unknown> {
+function coerceComplex(attribute: Attribute, name: string, raw: unknown, secret: boolean): Result<unknown> {
   if (typeof raw === 'string' && findSub(attribute, 'value')) {
-    return coerceComplex(attribute, name, { value: raw });
+    return coerceComplex(attribute, name, { value: raw }, secret);
   }
-  if (!isObject(raw)) return wrongType(name, takes.complex, raw);
+  if (!isObject(raw)) return wrongType(name, takes.complex, raw, secret);
   const complex: Complex = {};
   for (const key of Object.keys(raw)) {
     const sub = findSub(attribute, key);
     if (!sub || sub.mutability === 'readOnly') continue;
-    const value = coerceValue(sub, `${name}.${sub.name}`, raw[key], 'any');
+    const value = coerceValue(
+      sub,
+      `${name}.${sub.name}`,
+      raw[key],
+      'any',
+      secret || sub.returned === 'never',
+    );
     if (!value.ok) return value;
     if (value.value !== undefined) complex[sub.name] = value.value;
   }
@@ -143,19 +164,27 @@ function typeOfOne(attribute: Attribute): string {
   }
 }
 
-export function wrongType(name: string, expected: string, raw: unknown): Result<never> {
+/** @param secret tells only of what kind the value is; also for a container, whose text may be JSON with a secret in it */
+export function wrongType(name: string, expected: string, raw: unknown, secret = false): Result<never> {
+  const given = secret ? kindOf(raw) : described(raw);
   return failed(
     400,
     'invalidValue',
-    `${name} takes ${expected}, but was sent ${described(raw)}. Correct its mapping.`,
+    `${name} takes ${expected}, but was sent ${given}. Correct its mapping.`,
   );
 }
 
 function described(raw: unknown): string {
   if (typeof raw === 'string') return quote(raw);
+  if (typeof raw === 'object' || raw === undefined) return kindOf(raw);
+  return quote(String(raw)).slice(1, -1);
+}
+
+function kindOf(raw: unknown): string {
   if (Array.isArray(raw)) return 'a list';
   if (typeof raw === 'object' || raw === undefined) return raw ? 'an object' : 'nothing';
-  return quote(String(raw)).slice(1, -1);
+  if (typeof raw === 'string') return 'text';
+  return `a ${typeof raw}`;
 }
 
 export function tooManyPrimary(name: string): Result<never> {

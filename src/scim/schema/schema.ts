@@ -104,6 +104,21 @@ function inSchema(
   return sub && { extension, attribute, sub };
 }
 
+const hidden = new WeakMap<DirectorySchemas, readonly string[]>();
+
+/** Names of the attributes and sub-attributes that are never returned; the same array for the same schemas. */
+export function neverReturned(schemas: DirectorySchemas): readonly string[] {
+  const known = hidden.get(schemas);
+  if (known) return known;
+  const all = Object.values(schemas).flatMap(({ core, extensions }) => [core, ...extensions]);
+  const names = all
+    .flatMap((schema) => schema.attributes.flatMap((a) => [a, ...(a.subAttributes ?? [])]))
+    .filter((a) => a.returned === 'never')
+    .map((a) => a.name);
+  hidden.set(schemas, names);
+  return names;
+}
+
 // What a list of definitions looks like by name: derived from the list alone, and gone when the list is.
 const indexes = new WeakMap<readonly Attribute[], ReadonlyMap<string, Attribute>>();
 

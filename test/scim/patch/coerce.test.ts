@@ -90,7 +90,7 @@ test.each([
     },
     'emails has more than one value with primary true',
   ],
-  ['the extension', { [ENTERPRISE]: 'x' }, `${ENTERPRISE} takes an object, but was sent "x".`],
+  ['the extension', { [ENTERPRISE]: 'x' }, `${ENTERPRISE} takes an object, but was sent text.`],
   [
     'in the extension',
     { [ENTERPRISE]: { department: 5 } },
@@ -98,7 +98,7 @@ test.each([
   ],
   ['schemas', { schemas: 'x' }, 'schemas takes a list of URNs, but was sent "x".'],
   ['schemas', { schemas: [5] }, 'schemas takes a list of URNs, but was sent a list.'],
-  ['the password', { password: 5 }, 'password takes text, but was sent 5.'],
+  ['the password', { password: 5 }, 'password takes text, but was sent a number.'],
   ['NUL', { title: 'a\0' }, 'title has a NUL character'],
   ['half a pair', { title: '\ud83d' }, 'title has a NUL character or half of a surrogate pair'],
 ])('a wrong type is refused by name: %s', (_what, sent, detail) => {
