@@ -147,6 +147,12 @@ describe.each(['not yet analysed', 'analysed'])('%s', (known) => {
     });
   }
 
+  test('a request reads no more than that', async () => {
+    for (const by of ofUsers) expect(await readByPage(compiled('User', by)), by).toBeLessThan(ROOM * 5);
+    for (const by of ofGroups) expect(await readByPage(compiled('Group', by)), by).toBeLessThan(ROOM * 5);
+    expect(await readByPage(compiled('User', 'title'))).toBeGreaterThanOrEqual(USERS);
+  });
+
   test.each([
     ['users', 'userName', ['u17', 'u4711']],
     ['users', 'externalId', ['x17', 'x4711']],
@@ -156,12 +162,12 @@ describe.each(['not yet analysed', 'analysed'])('%s', (known) => {
   ] as const)('a look-up of %s by %s reads what it finds', async (type, by, keys) => {
     // Of an e-mail: the candidate, its row, and the namesake in the tenant's other directory.
     const rows = by === 'email' ? 3 : 1;
-    expect(await rowsRead(type, by, [...keys])).toBeLessThanOrEqual(10 * keys.length * rows);
+    expect(await readByLookups(type, by, [...keys])).toBeLessThanOrEqual(10 * keys.length * rows);
   });
 });
 
-/** Rows of users and groups that ten calls of the function read, in one transaction. */
-async function rowsRead(type: 'users' | 'groups', by: string, keys: string[]): Promise<number> {
+/** Rows of users and groups that the work reads, whatever runs it. */
+async function rowsReadBy(work: (client: pg.PoolClient) => Promise<void>): Promise<number> {
   return database.db.tenant(tenant, async (client) => {
     const read = async () => {
       const { rows } = await client.query<{ n: string }>(
@@ -171,15 +177,33 @@ async function rowsRead(type: 'users' | 'groups', by: string, keys: string[]): P
       return Number(rows[0]?.n);
     };
     const before = await read();
-    // From the sixth on, a plan is for any parameters.
+    await work(client);
+    return (await read()) - before;
+  });
+}
+
+const proof = () => [directory, caller.tokenId, bits(caller.digest)];
+
+/** What ten calls of the look-up read; from the sixth on, a plan is for any parameters. */
+function readByLookups(type: 'users' | 'groups', by: string, keys: string[]): Promise<number> {
+  return rowsReadBy(async (client) => {
     for (let i = 0; i < 10; i += 1) {
       const { rows } = await client.query<{ outcome: string; key: string }>(
         `select outcome, key from mirror_${type}_find($1, $2, $3::text::bit(256), null, $4, $5, true)`,
-        [directory, caller.tokenId, bits(caller.digest), by, keys],
+        [...proof(), by, keys],
       );
       expect(rows.map((r) => `${r.outcome} ${r.key}`).sort()).toEqual(keys.map((key) => `ok ${key}`).sort());
     }
-    return (await read()) - before;
+  });
+}
+
+function readByPage(query: Query): Promise<number> {
+  return rowsReadBy(async (client) => {
+    const { rows } = await client.query<{ outcome: string }>(
+      'select outcome from mirror_query($1, $2, $3::text::bit(256), null, $4, $5, true)',
+      [...proof(), firstPage(query, ROOM), query.params],
+    );
+    expect(rows.filter((r) => r.outcome === 'ok')).toHaveLength(ROOM);
   });
 }
 
