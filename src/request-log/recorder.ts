@@ -248,13 +248,16 @@ export function rowOf(exchange: Exchange, droppedBefore: number): WrittenRow {
       withheld ||= kept.withheld;
     }
     if (withheld && row.detail !== null) row.detail = WITHHELD_DETAIL;
-    if (responseBody !== null && status < 400) {
-      const kept = redactBody(responseBody, RESOURCES.test(exchange.path) ? secrets : NO_SECRETS);
-      row.response_body = kept.text;
-      row.response_cut = kept.cut;
-    } else if (responseBody !== null) {
-      // A refusal never quotes a secret's value, but it may quote a piece of a filter or a path.
-      row.response_body = withheld ? WITHHELD_DETAIL : storableText(responseBody);
+    if (responseBody !== null) {
+      // A refusal never quotes a secret's value, but it may quote a piece of a filter or a path; Bulk answers 200 with
+      // the refusals of its operations.
+      if (withheld && (status >= 400 || /^\/Bulk/i.test(exchange.path))) row.response_body = WITHHELD_DETAIL;
+      else if (status >= 400) row.response_body = storableText(responseBody);
+      else {
+        const kept = redactBody(responseBody, RESOURCES.test(exchange.path) ? secrets : NO_SECRETS);
+        row.response_body = kept.text;
+        row.response_cut = kept.cut;
+      }
     }
   } catch {
     row.request_body = null;

@@ -5,6 +5,7 @@ import { newestRequests } from '../../src/request-log/reading.ts';
 import { openRecorder, type Recorder } from '../../src/request-log/recorder.ts';
 import type { Exchange } from '../../src/scim/exchange.ts';
 import {
+  bulkOf,
   coreUser,
   group,
   patchOp,
@@ -124,8 +125,18 @@ test('the changes that it made, and none for what changed nothing', async () => 
     client.patch(`/Groups/${team}`, [{ op: 'replace', path: 'displayName', value: 'Crew' }]),
   );
   await made(119, () => client.put(`/Groups/${team}`, group('Crew', members.slice(0, 2))));
+  const operations = [
+    { method: 'POST', path: '/Users', bulkId: 'a', data: person('bulk@example.com') },
+    {
+      method: 'PATCH',
+      path: `/Groups/${team}`,
+      data: { schemas: [patchOp], Operations: change('add', 'bulkId:a') },
+    },
+    { method: 'DELETE', path: '/Users/019a2b3c-0000-7000-8000-000000000000' },
+  ];
+  await made(2, () => client.post('/Bulk', bulkOf(operations)));
   await made(1, () => client.delete(path));
-  await made(1, () => client.delete(`/Groups/${team}`));
+  await made(2, () => client.delete(`/Groups/${team}`));
 });
 
 test('a refusal: scimType, what was said, and why', async () => {
@@ -266,16 +277,24 @@ test(`no secret of a generated request is in the log, whole or in part (seed ${s
     );
   const requests = fc
     .tuple(secret.chain(bodies), fc.integer({ min: 0, max: 9 }))
-    .map(([[method, path, body], cut]) => ({
-      method,
-      path,
-      body: body === '' ? undefined : cut < 3 ? body.slice(0, -1 - cut) : body,
-    }));
+    .map(([[method, path, body], cut]) => {
+      if (cut > 7 && body !== '' && !path.endsWith('.search')) {
+        return { method: 'POST', path: '/Bulk', body: inBulk(method, path, body) };
+      }
+      return { method, path, body: body === '' ? undefined : broken(body, cut) };
+    });
+  // Broken off at its end, or with its quotation marks forgotten, where V8's own message would quote what is there.
+  const broken = (body: string, cut: number) =>
+    cut < 3 ? body.slice(0, -1 - cut) : cut < 5 ? body.replace(`"${mark}`, mark) : body;
+  const inBulk = (method: string, path: string, body: string) =>
+    JSON.stringify(bulkOf([{ method, path, bulkId: 'a', data: JSON.parse(body) }]));
   const before = heard.length;
   await fc.assert(
     fc.asyncProperty(requests, async ({ method, path, body }) => {
       const reply = await client.send(method, path, body);
       expect(reply.status).toBeLessThan(500);
+      // Nor is it told to whoever looks at the identity provider's screen; a filter is what that person wrote.
+      if (!path.includes('filter') && !path.endsWith('.search')) expect(reply.text).not.toContain(mark);
     }),
     { seed, numRuns },
   );
@@ -295,17 +314,4 @@ test(`no secret of a generated request is in the log, whole or in part (seed ${s
   );
   // They were kept, so that there not being any secret in them means something.
   expect(page.items.length).toBe(10);
-});
-
-test('a bulk request: the changes of all its operations, each counted, a hundred named', async () => {
-  const urn = 'urn:ietf:params:scim:api:messages:2.0:BulkRequest';
-  const Operations = Array.from({ length: 120 }, (_, i) => ({
-    method: 'POST',
-    path: '/Users',
-    bulkId: String(i),
-    data: person(`bulk-${i}`),
-  }));
-  const exchange = await told(() => client.post('/Bulk', { schemas: [urn], Operations }));
-  expect(exchange.changes?.count).toBe(120);
-  expect(new Set(exchange.changes?.ids).size).toBe(100);
 });

@@ -15,8 +15,6 @@ import { type Held, namesIn, renames, resourceKey } from './touch.ts';
 
 export const bulkResponseSchema = 'urn:ietf:params:scim:api:messages:2.0:BulkResponse';
 
-/** Change rows that an answer names, as mirror_changes does; all are counted. */
-const CHANGES_NAMED = 100;
 /** Resources that are read at a time: the reads of users share statements, each of a group takes a connection. */
 const READS: Record<ResourceType, number> = { User: 64, Group: 4 };
 
@@ -31,8 +29,8 @@ export function openBulk(surface: Surface, limits: BulkLimits, log: OperationLog
     const held = await heldNames(surface, request, bulk.value);
     const written: Changes = { ids: [], count: 0 };
     const perform = openPerform(surface, request, log, ({ ids, count }) => {
+      written.ids.push(...ids);
       written.count += count;
-      written.ids.push(...ids.slice(0, CHANGES_NAMED - written.ids.length));
     });
     const outcomes = await runBulk(bulk.value, perform, held);
     const results = bulk.value.entries.flatMap((entry, at) => {

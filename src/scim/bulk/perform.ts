@@ -30,7 +30,7 @@ export interface Outcome {
 
 const verbs = { POST: 'create', PUT: 'replace', PATCH: 'patch', DELETE: 'remove' } as const;
 
-/** @param wrote told what each operation wrote */
+/** @param wrote told of the change rows of each operation that wrote some */
 export function openPerform(
   surface: Surface,
   request: ScimRequest,
