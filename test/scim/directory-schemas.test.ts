@@ -152,6 +152,73 @@ describe('a registered extension', () => {
     expect(rows.map((r) => r.doc).join()).not.toContain('1234');
   });
 
+  test('keeps nothing of what is never returned, however it is addressed: whole, in parts, by PATCH of either', async () => {
+    const never = { returned: 'never' as const };
+    const parts = [
+      { name: 'value', type: 'string' as const },
+      { name: 'type', type: 'string' as const },
+    ];
+    const attributes: ExtensionDefinition['attributes'] = [
+      { name: 'vault', type: 'complex', ...never, subAttributes: parts },
+      { name: 'vaults', type: 'complex', multiValued: true, ...never, subAttributes: parts },
+      {
+        name: 'key',
+        type: 'complex',
+        subAttributes: [
+          { name: 'label', type: 'string' },
+          { name: 'value', type: 'string', ...never },
+        ],
+      },
+      {
+        name: 'keys',
+        type: 'complex',
+        multiValued: true,
+        subAttributes: [
+          { name: 'label', type: 'string' },
+          { name: 'pin', type: 'string', ...never },
+        ],
+      },
+    ];
+    await register({ extensions: [{ resourceType: 'User', id: badge, name: 'Badge', attributes }] });
+    const secret = 'S3CRET';
+    const whole = {
+      vault: { value: secret },
+      vaults: [{ value: secret, type: 'a' }],
+      key: { label: 'l', value: secret },
+      keys: [{ label: 'a', pin: secret }],
+      'vault.value': secret,
+      'key.value': secret,
+    };
+    const made = await client.post('/Users', person('ada', { [badge]: whole }));
+    expect(made.status).toBe(201);
+    const at = `/Users/${made.body.id}`;
+    const replies = [made, await client.put(at, person('ada', { [badge]: whole }))];
+    for (const [path, value] of [
+      ['vault', { value: secret }],
+      ['vault.value', secret],
+      ['vaults', [{ value: secret, type: 'b' }]],
+      ['vaults.value', secret],
+      ['vaults[type eq "a"].value', secret],
+      ['key', { value: secret }],
+      ['key.value', secret],
+      ['keys', [{ label: 'b', pin: secret }]],
+      ['keys.pin', secret],
+      ['keys[label eq "a"].pin', secret],
+    ] as const) {
+      for (const op of ['add', 'replace']) {
+        replies.push(await client.patch(at, [{ op, path: `${badge}:${path}`, value }]));
+        replies.push(await client.patch(at, [{ op, value: { [badge]: { [path]: value } } }]));
+      }
+    }
+    replies.push(await client.get(at), await client.get(`/Users?attributes=${badge}:vault,${badge}:key`));
+    for (const { text } of replies) expect(text).not.toContain(secret);
+    expect(replies.filter((r) => r.status >= 500)).toEqual([]);
+    const { rows } = await scim.database.db.system.query<{ doc: string }>(
+      'select doc::text from mirror_user',
+    );
+    expect(rows.map((r) => r.doc).join()).not.toContain(secret);
+  });
+
   test('an immutable value is set once, by PATCH and by PUT', async () => {
     await register({ extensions: [badgeExtension] });
     const { body } = await client.post('/Users', person('ada', inBlue));

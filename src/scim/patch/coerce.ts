@@ -10,6 +10,7 @@ import {
   type AttributeRef,
   findAttribute,
   findExtension,
+  isNeverKept,
   nameOf,
   type ResourceSchemas,
   type Schema,
@@ -82,7 +83,7 @@ function take(
     return undefined;
   const value = coerceValue(named, nameOf(ref), raw, 'list');
   if (!value.ok) return value;
-  if (named.returned === 'never' || value.value === undefined) return undefined;
+  if (isNeverKept(ref) || value.value === undefined) return undefined;
   // A dotted key such as `emails.value` names no one value of a list.
   if (ref.sub && ref.attribute.multiValued) return undefined;
   let at = resource;

@@ -15,6 +15,7 @@ import {
   type AttributeRef,
   commonAttributes,
   findSub,
+  isNeverKept,
   nameOf,
   type ResourceSchemas,
   type Schema,
@@ -203,6 +204,10 @@ function applyToExtension(
 function applyToValues(work: Work, operation: Operation, target: Target & { kind: 'values' }): Outcome {
   const { op, path = '', value } = operation;
   const { ref, filter, sub } = target;
+  if (isNeverKept({ ...ref, sub }) && op !== 'remove') {
+    const checked = coerceValue(sub ?? ref.attribute, nameOf({ ...ref, sub }), value, 'any');
+    return checked.ok ? fine : checked;
+  }
   const chosen = { attribute: ref.attribute, name: nameOf(ref), filter, sub, path };
   const values = valuesAt(work.resource, ref);
   return settle(
@@ -225,7 +230,7 @@ function applyToAttribute(work: Work, { op, value }: Operation, ref: AttributeRe
     }
     return clear(work, op, ref);
   }
-  if (named.returned === 'never') {
+  if (isNeverKept(ref)) {
     const checked = coerceValue(named, name, value, 'any');
     return checked.ok ? fine : checked;
   }

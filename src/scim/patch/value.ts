@@ -133,7 +133,8 @@ function coerceComplex(attribute: Attribute, name: string, raw: unknown, secret:
       secret || sub.returned === 'never',
     );
     if (!value.ok) return value;
-    if (value.value !== undefined) complex[sub.name] = value.value;
+    // Checked all the same, and never kept.
+    if (value.value !== undefined && sub.returned !== 'never') complex[sub.name] = value.value;
   }
   return done(Object.keys(complex).length > 0 ? complex : undefined);
 }

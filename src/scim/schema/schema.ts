@@ -77,6 +77,11 @@ export function nameOf(ref: AttributeRef): string {
   return ref.extension ? `${ref.extension.id}:${name}` : name;
 }
 
+/** Whether no value of the attribute is stored or shown: it, or what it is a part of, is never returned. */
+export function isNeverKept({ attribute, sub }: AttributeRef): boolean {
+  return attribute.returned === 'never' || sub?.returned === 'never';
+}
+
 function longestPrefix(schemas: ResourceSchemas, lower: string): Schema | null {
   let best: Schema | null = null;
   if (!lower.includes(':')) return best;
