@@ -186,17 +186,22 @@ begin
 end $$;
 
 -- A user's groups as JSON text: direct ones, and those reached through nested groups as "indirect"; null for none.
-create or replace function mirror_user_groups(p_user uuid) returns text language sql stable as $$
-  with recursive up (group_id, direct) as (
-    select m.group_id, true from mirror_group_member m where m.member_id = p_user
-    union
-    select m.group_id, false from up join mirror_group_member m on m.member_id = up.group_id
-  )
-  select json_agg(json_build_object('value', g.id, 'display', g.display_name,
-      'type', case when u.direct then 'direct' else 'indirect' end) order by g.id)::text
-  from (select group_id, bool_or(direct) as direct from up group by group_id) u
-  join mirror_group g on g.id = u.group_id
-$$;
+-- Index: mirror_group_member_of, once a group on the way up. In plpgsql, whose plan is kept for the session, and held to
+-- its indexes: a page of 100 users, each in a group of 20,000, took 890 ms before the first analyze and 21 ms after it.
+create or replace function mirror_user_groups(p_user uuid) returns text language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  return (
+    with recursive up (group_id, direct) as (
+      select m.group_id, true from mirror_group_member m where m.member_id = p_user
+      union
+      select m.group_id, false from up join mirror_group_member m on m.member_id = up.group_id
+    )
+    select json_agg(json_build_object('value', g.id, 'display', g.display_name,
+        'type', case when u.direct then 'direct' else 'indirect' end) order by g.id)::text
+    from (select group_id, bool_or(direct) as direct from up group by group_id) u
+    join mirror_group g on g.id = u.group_id);
+end $$;
 
 -- A group's members as JSON text, null for none.
 create or replace function mirror_group_members(p_group uuid) returns text language sql stable as $$
