@@ -203,6 +203,24 @@ begin
     join mirror_group g on g.id = u.group_id);
 end $$;
 
+-- The same for the users of a page, in one go: per user it costs a tenth of a call of its own. No row for no groups.
+create or replace function mirror_users_groups(p_users uuid[]) returns table (user_id uuid, related text)
+language plpgsql stable set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+#variable_conflict use_column
+begin
+  return query
+  with recursive up (user_id, group_id, direct) as (
+    select m.member_id, m.group_id, true from mirror_group_member m where m.member_id = any (p_users)
+    union
+    select up.user_id, m.group_id, false from up join mirror_group_member m on m.member_id = up.group_id
+  )
+  select u.user_id, json_agg(json_build_object('value', g.id, 'display', g.display_name,
+      'type', case when u.direct then 'direct' else 'indirect' end) order by g.id)::text
+  from (select up.user_id, up.group_id, bool_or(up.direct) as direct from up group by up.user_id, up.group_id) u
+  join mirror_group g on g.id = u.group_id
+  group by u.user_id;
+end $$;
+
 -- A group's members as JSON text, null for none.
 create or replace function mirror_group_members(p_group uuid) returns text language sql stable as $$
   select json_agg(json_build_object('value', m.member_id,
