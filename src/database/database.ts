@@ -5,6 +5,7 @@
  */
 import { type EntityManager, MikroORM, type PostgreSqlConnection } from '@mikro-orm/postgresql';
 import pg from 'pg';
+import { Connection } from './connection.ts';
 import { entities } from './entities.ts';
 import { schemaState } from './migrate.ts';
 
@@ -60,13 +61,15 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     connectionString: options.appUrl,
     max: options.poolSize ?? 16,
     keepAlive: true,
+    Client: Connection,
   });
-  const system = new pg.Pool({ connectionString: options.systemUrl, max: 4, keepAlive: true });
-  // A connection that the server drops must not end the process; the next query on it reports the drop.
-  for (const p of [pool, system]) {
-    p.on('error', () => {});
-    p.on('connect', (client) => client.on('error', () => {}));
-  }
+  const system = new pg.Pool({
+    connectionString: options.systemUrl,
+    max: 4,
+    keepAlive: true,
+    Client: Connection,
+  });
+  for (const p of [pool, system]) p.on('error', () => {});
   const close = async () => {
     await Promise.all([orm.close(true), pool.end(), system.end()]);
   };

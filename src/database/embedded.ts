@@ -27,8 +27,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import pg from 'pg';
 import { freePort } from '../http/port.ts';
+import { Connection } from './connection.ts';
 import { StartRefused } from './database.ts';
 import { dataFolder, findGround, type Ground } from './ground.ts';
 
@@ -312,7 +312,7 @@ async function isReady(child: ChildProcess, data: string): Promise<boolean> {
 
 /** Roles, their passwords and the database; the same after the first start and after the hundredth. */
 async function provision(port: number, passwords: EmbeddedPasswords): Promise<void> {
-  const client = new pg.Client({
+  const client = new Connection({
     host: '127.0.0.1',
     port,
     user: 'postgres',

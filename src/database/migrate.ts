@@ -7,6 +7,7 @@ import { Migrator } from '@mikro-orm/migrations';
 import { MikroORM } from '@mikro-orm/postgresql';
 import { runMigrations as migrateQueue } from 'bullmq';
 import pg from 'pg';
+import { Connection } from './connection.ts';
 import { entities } from './entities.ts';
 import { Ground } from './migrations/0001-ground.ts';
 
@@ -47,7 +48,7 @@ export async function schemaState(client: pg.Client | pg.Pool): Promise<SchemaSt
 
 /** @throws Error with words for the operator when the database belongs to a newer version. */
 export async function migrate(options: MigrateOptions): Promise<void> {
-  const lock = new pg.Client({ connectionString: options.ownerUrl });
+  const lock = new Connection({ connectionString: options.ownerUrl });
   await lock.connect();
   try {
     await lock.query('begin');
@@ -100,7 +101,7 @@ async function refuseUnfitDatabase(client: pg.Client): Promise<void> {
 
 /** On a connection of its own: BullMQ commits, which would give up our lock. */
 async function migrateQueueSchema(ownerUrl: string): Promise<void> {
-  const client = new pg.Client({ connectionString: ownerUrl });
+  const client = new Connection({ connectionString: ownerUrl });
   await client.connect();
   try {
     await migrateQueue(client, 'bullmq');

@@ -10,6 +10,7 @@
 import { createPostgresBackend, Queue, Worker, withBackend } from 'bullmq';
 import { Redis } from 'ioredis';
 import pg from 'pg';
+import { Connection } from '../database/connection.ts';
 
 export type LaneQueueUrl = { redisUrl: string } | { postgresUrl: string };
 
@@ -122,6 +123,7 @@ function onPostgres(connectionString: string): LaneBackend {
     keepAlive: true,
     connectionTimeoutMillis: PROBE_MS,
     query_timeout: COMMAND_MS,
+    Client: Connection,
   };
   const probes = new pg.Pool({ ...connection, max: 1, idleTimeoutMillis: 10_000 });
   probes.on('error', () => {});

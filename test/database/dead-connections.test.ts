@@ -22,3 +22,15 @@ test('more connections than the pool holds may die, and the database still answe
   }
   expect(await database.db.entities(tenantId).count(Tenant)).toBe(1);
 });
+
+test('a connection that dies while it is lent, between two queries, ends no process: the next query tells', async () => {
+  for (const pool of [database.db.pool, database.db.system]) {
+    const lent = await pool.connect();
+    const { rows } = await lent.query<{ pid: number }>('select pg_backend_pid() as pid');
+    const ended = new Promise((resolve) => lent.once('end', resolve));
+    await pool.query('select pg_terminate_backend($1)', [rows[0]?.pid]);
+    await ended;
+    await expect(lent.query('select 1')).rejects.toThrow();
+    lent.release(true);
+  }
+});
