@@ -1,9 +1,11 @@
 /**
  * Writes the request log behind the requests. Promises: `record` costs a request nothing that grows (no statement, no
- * copy, no parse), never throws and is never awaited; what waits is bounded in rows and bytes, and what does not fit is
- * dropped, counted, and told by the next entry of its directory; a database that is away or hangs costs neither memory
+ * copy, no parse), never throws and is never awaited; what waits is bounded in rows and bytes and what is kept in rows a
+ * second, so that a flood leaves the machine to its requests; what does not fit is dropped, reads that succeeded first,
+ * counted, and told by the next entry of its directory; a database that is away or hangs costs neither memory
  * nor time of a request; what PostgreSQL will not take is dropped, never tried for ever.
  */
+import { performance } from 'node:perf_hooks';
 import type pg from 'pg';
 import type { Exchange } from '../scim/exchange.ts';
 import { note, redactBody, redactPath, type SecretNames, secretNames, storableText } from './redact.ts';
@@ -18,6 +20,8 @@ export interface RecorderOptions {
   onDropped: (requests: number) => void;
   onError: (error: unknown) => void;
   limits?: Partial<RecorderLimits>;
+  /** Milliseconds, for the rows a second. */
+  now?: () => number;
 }
 
 export interface RecorderLimits {
@@ -25,6 +29,8 @@ export interface RecorderLimits {
   rows: number;
   /** Bytes that those may hold. */
   bytes: number;
+  /** Requests a second that are kept; ten seconds' worth at once. A read that succeeded takes only of the upper half. */
+  rowsPerSecond: number;
   /** How long one waits at most while the database answers. */
   flushMs: number;
   /** Rest after a database that did not answer. */
@@ -38,6 +44,8 @@ export interface RecorderLimits {
 export const recorderLimits: RecorderLimits = {
   rows: 5_000,
   bytes: 32 * 1024 * 1024,
+  // Measured at 64 callers: each kept request costs 18 µs of the process and 27 of PostgreSQL, a read itself 85 and 33.
+  rowsPerSecond: 500,
   flushMs: 250,
   retryMs: 1_000,
   statementMs: 10_000,
@@ -52,6 +60,8 @@ const BATCH_BYTES = 1024 * 1024;
 const CHANGES_KEPT = 100;
 /** What an exchange holds beside its bodies, about. */
 const ROW_BYTES = 600;
+/** Rows that may be kept at once, in seconds' worth. */
+const BURST_SECONDS = 10;
 /** Directories whose drops are remembered until their next entry. */
 const DROPS_REMEMBERED = 1_000;
 
@@ -70,6 +80,7 @@ interface Waiting {
 export function openRecorder(options: RecorderOptions): Recorder {
   const { system, keep, onDropped, onError } = options;
   const limits = { ...recorderLimits, ...options.limits };
+  const allowance = openAllowance(limits.rowsPerSecond, options.now ?? (() => performance.now()));
   const uses = openTokenUse(system);
   const waiting: Waiting[] = [];
   const drops = new Map<string, number>();
@@ -89,7 +100,9 @@ export function openRecorder(options: RecorderOptions): Recorder {
 
   function keepExchange(exchange: Exchange): void {
     const size = ROW_BYTES + (exchange.requestBody?.byteLength ?? 0) + (exchange.responseBody?.length ?? 0);
-    if (stopped || waiting.length >= limits.rows || bytes + size > limits.bytes) {
+    const succeededRead = exchange.status < 400 && (exchange.method === 'GET' || exchange.method === 'HEAD');
+    const full = waiting.length >= limits.rows || bytes + size > limits.bytes;
+    if (stopped || full || !allowance.take(succeededRead)) {
       drop(exchange.directoryId, 1);
       return;
     }
@@ -191,6 +204,23 @@ export function openRecorder(options: RecorderOptions): Recorder {
       resting = true;
       if (waiting.length > 0) onDropped(waiting.length);
       waiting.length = 0;
+    },
+  };
+}
+
+/** So many a second, of which a lesser request takes only while more than half of the whole is left. */
+function openAllowance(perSecond: number, now: () => number) {
+  const whole = perSecond * BURST_SECONDS;
+  let left = whole;
+  let at = now();
+  return {
+    take(lesser: boolean): boolean {
+      const time = now();
+      left = Math.min(whole, left + ((time - at) / 1000) * perSecond);
+      at = time;
+      if (left < (lesser ? whole / 2 + 1 : 1)) return false;
+      left -= 1;
+      return true;
     },
   };
 }

@@ -43,7 +43,7 @@ interface Opened {
   errors: unknown[];
 }
 
-async function open(limits: Partial<RecorderLimits> = {}, keep = true): Promise<Opened> {
+async function open(limits: Partial<RecorderLimits> = {}, keep = true, now?: () => number): Promise<Opened> {
   directory = await createTestDirectory(database.db, tenantId);
   let dropped = 0;
   const errors: unknown[] = [];
@@ -55,6 +55,7 @@ async function open(limits: Partial<RecorderLimits> = {}, keep = true): Promise<
     },
     onError: (error) => errors.push(error),
     limits: { flushMs: 5, retryMs: 20, statementMs: 200, ...limits },
+    ...(now ? { now } : {}),
   });
   opened.push(recorder);
   return { recorder, dropped: () => dropped, errors };
@@ -133,6 +134,31 @@ test('a request to a directory that does not exist leaves nothing, and its neigh
   );
   expect(rows).toEqual([]);
   expect(errors).toEqual([]);
+});
+
+test('a flood is kept at its share of the machine: reads that succeeded give way to all else, and come back with time', async () => {
+  let clock = 0;
+  const { recorder, dropped } = await open({ rowsPerSecond: 10 }, true, () => clock);
+  // A hundred may come at once; reads that succeeded take only of the upper half.
+  for (let i = 0; i < 60; i += 1) recorder.record(exchange({ path: `/Users?startIndex=${i}` }));
+  expect(dropped()).toBe(10);
+  for (let i = 0; i < 30; i += 1) recorder.record(exchange({ method: 'PATCH' }));
+  for (let i = 0; i < 20; i += 1) recorder.record(exchange({ status: 404 }));
+  expect(dropped()).toBe(10);
+  recorder.record(exchange({ status: 500 }));
+  expect(dropped()).toBe(11);
+  clock += 4_900;
+  recorder.record(exchange());
+  expect(dropped()).toBe(12);
+  clock += 200;
+  recorder.record(exchange({ path: '/Groups' }));
+  expect(dropped()).toBe(12);
+  await recorder.stop();
+  const items = await kept();
+  expect(items).toHaveLength(101);
+  expect(items.filter((r) => r.method === 'PATCH')).toHaveLength(30);
+  expect(items.filter((r) => r.status === 404)).toHaveLength(20);
+  expect(items.reduce((sum, r) => sum + r.droppedBefore, 0)).toBe(12);
 });
 
 test('thousands at once are all kept', async () => {
