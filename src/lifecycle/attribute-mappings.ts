@@ -6,8 +6,8 @@
 import { createHash } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type pg from 'pg';
-import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
+import { newId } from '../id/id.ts';
 import { standings } from './converge.ts';
 import type { Policy } from './desired.ts';
 import { loadFacts } from './facts.ts';
@@ -125,13 +125,13 @@ export async function replaceAttributeMappings(
       `insert into attribute_mapping (id, tenant_id, directory_id, attribute, path, field)
        select r.id, $1, $2, r.attribute, r.path, r.field
        from jsonb_to_recordset($3) as r(id uuid, attribute text, path jsonb, field text)`,
-      [tenantId, directoryId, JSON.stringify(inputs.map((m) => ({ id: uuidv7(), ...m })))],
+      [tenantId, directoryId, JSON.stringify(inputs.map((m) => ({ id: newId(), ...m })))],
     );
     await client.query(
       `insert into audit_entry (id, tenant_id, actor, action, detail)
        values ($1, $2, $3, 'attribute_mappings.replaced', $4)`,
       [
-        uuidv7(),
+        newId(),
         tenantId,
         actor,
         {

@@ -2,9 +2,10 @@
  * Compares what should stand with what does, for a set of directory users, and names the differences. Pure over the
  * loaded facts: the lane writes what this returns, the comparison reports it, the mapping plan shows it.
  */
-import { v7 as uuidv7 } from 'uuid';
+
 import type { MemberStatus } from '../database/entities.ts';
 import { normalise } from '../directory/directory.ts';
+import { newId } from '../id/id.ts';
 import { type DesiredMember, desired, grantKey, type Policy, type SourceUser } from './desired.ts';
 import type { ActualGrant, ActualMember, Facts } from './facts.ts';
 import { type Moved, movedFields } from './profile.ts';
@@ -51,7 +52,7 @@ export function standings(
       remembered: facts.remembered,
       provedDomains: facts.provedDomains,
     },
-    () => uuidv7(),
+    () => newId(),
   );
   const memberOf = (userId: string) => linked.get(userId) ?? identity.links.get(userId);
   const disputed = new Set(identity.disputed.keys());
@@ -190,7 +191,7 @@ export function rowsOf(
     for (const grant of d.revoked) add('revoked', grant.id);
     for (const g of d.granted) {
       add('granted', {
-        id: uuidv7(),
+        id: newId(),
         member_id: d.memberId,
         role: g.role,
         mapping_id: g.mappingId,
@@ -199,14 +200,14 @@ export function rowsOf(
       });
     }
     const change_id = d.userIds.map(changeOf).find((id) => id !== undefined) ?? null;
-    add('happened', { id: uuidv7(), member_id: d.memberId, change_id, ...describe(d) });
+    add('happened', { id: newId(), member_id: d.memberId, change_id, ...describe(d) });
     if (d.before?.status === 'active' && d.after.status !== 'active') {
       add('left', { member_id: d.memberId, change_id });
     }
   }
   for (const { memberId, user } of outcome.links) {
     add('links', {
-      id: uuidv7(),
+      id: newId(),
       member_id: memberId,
       directory_id: user.directoryId,
       user_id: user.id,

@@ -2,9 +2,10 @@
  * The public face of converge: works lanes, finds lanes that lost their wake-up, compares mirror with members, and
  * plans and writes role mappings and attribute mappings.
  */
-import { v7 as uuidv7 } from 'uuid';
+
 import type { Database } from '../database/database.ts';
 import type { ChangeSource } from '../database/entities.ts';
+import { newId } from '../id/id.ts';
 import { planAttributeMappings, replaceAttributeMappings } from './attribute-mappings.ts';
 import { compareTenant } from './compare.ts';
 import { type LaneOptions, openLane } from './lane.ts';
@@ -131,7 +132,7 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
         if (rowCount === 0) return false;
         await client.query(
           `insert into audit_entry (id, tenant_id, actor, action, change_id) values ($1, $2, $3, 'change.replayed', $4)`,
-          [uuidv7(), tenantId, actor, changeId],
+          [newId(), tenantId, actor, changeId],
         );
         return true;
       }),

@@ -4,9 +4,9 @@
  */
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
-import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
 import { normalise } from '../directory/directory.ts';
+import { newId } from '../id/id.ts';
 import { converge } from './converge.ts';
 import type { Mapping } from './desired.ts';
 import { loadFacts } from './facts.ts';
@@ -142,7 +142,7 @@ export async function replaceMappings(
     );
     await client.query(
       `insert into audit_entry (id, tenant_id, actor, action, detail) values ($1, $2, $3, 'role_mappings.replaced', $4)`,
-      [uuidv7(), tenantId, actor, JSON.stringify({ mappings: inputs, groups: touched.slice(0, 100) })],
+      [newId(), tenantId, actor, JSON.stringify({ mappings: inputs, groups: touched.slice(0, 100) })],
     );
     await client.query(
       `insert into change (tenant_id, source, class, kind, spread, source_at)
@@ -194,7 +194,7 @@ function difference(
     };
     const key = identity(wanted);
     const kept = before.get(key);
-    next.set(key, { id: kept?.id ?? uuidv7(), ...wanted });
+    next.set(key, { id: kept?.id ?? newId(), ...wanted });
     if (!kept || kept.priority !== wanted.priority) touched.add(wanted.groupKey);
   }
   const gone = current.filter((m) => !next.has(identity(m)));

@@ -3,8 +3,9 @@
  * the members it names, never the size of the group; a member that does not exist refuses the whole request; a PATCH
  * is answered without a body unless the client names attributes, for a body would carry every member.
  */
-import { v7 as uuidv7 } from 'uuid';
+
 import type { Changes, DirectoryStore, GroupProgram, GroupWritten, Stored } from '../directory/directory.ts';
+import { newId } from '../id/id.ts';
 import type { JsonObject } from './body.ts';
 import { quote } from './body.ts';
 import { dialectOf } from './dialect.ts';
@@ -40,7 +41,7 @@ export function openGroups(
     const facts = groupFacts(coerced.value);
     if (!facts.ok) return facts;
     const { displayName, externalId, members, doc } = facts.value;
-    const id = uuidv7();
+    const id = newId();
     const program: GroupProgram = { create: true, displayName, externalId, doc };
     if (members.length > 0) program.add = members;
     const written = await apply(request, id, null, program);

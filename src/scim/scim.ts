@@ -6,11 +6,11 @@
  */
 import { performance } from 'node:perf_hooks';
 import express from 'express';
-import { v7 as uuidv7 } from 'uuid';
 import type { Credentials } from '../credential/credential.ts';
 import type { DirectoryStore, Proof } from '../directory/directory.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
+import { newId } from '../id/id.ts';
 import { type Ended, openAdmission } from './admission.ts';
 import { ClientGone, type JsonObject, openBodies, quote } from './body.ts';
 import { openBulk } from './bulk/bulk.ts';
@@ -123,7 +123,7 @@ export function scimRouter(options: ScimOptions): express.Router {
     return async (req, res) => {
       const receivedAt = new Date();
       const started = performance.now();
-      const requestId = uuidv7();
+      const requestId = newId();
       const path = req.params as { directory?: string; id?: string };
       const directoryId = path.directory ?? '';
       let answer: Answer;
@@ -346,7 +346,7 @@ export function scimRouter(options: ScimOptions): express.Router {
     if (handlers.DELETE) on.delete(endpoint(resource, handlers.DELETE));
     const allow = [...Object.keys(handlers), ...(handlers.GET ? ['HEAD'] : []), 'OPTIONS'].join(', ');
     // The same for every directory, so that it needs no token.
-    on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, uuidv7()));
+    on.options((_req, res) => send(res, { status: 204, headers: { Allow: allow } }, newId()));
     const refusal: Refusal = {
       ok: false,
       error: {
@@ -393,7 +393,7 @@ export function scimRouter(options: ScimOptions): express.Router {
       'This operation is not offered. Address users by /Users/{id} and groups by /Groups/{id}, one a request.',
     );
   router.post('/oauth/token', async (req, res) => {
-    const requestId = uuidv7();
+    const requestId = newId();
     const { directory = '' } = req.params as { directory?: string };
     const { status, body, headers } = await grantToken(req, directory, requestId);
     // RFC 6749 §5.1
@@ -427,7 +427,7 @@ const malformedUrl: express.ErrorRequestHandler = (error, _req, res, next) => {
     next(error);
     return;
   }
-  const requestId = uuidv7();
+  const requestId = newId();
   const detail = 'The address of the request cannot be decoded. Percent-encode the id in it as UTF-8.';
   send(res, errorAnswer({ status: 400, scimType: 'invalidValue', detail }, requestId), requestId);
 };

@@ -4,8 +4,8 @@
  * one (If-Match); a user who is inactive comes back only when a client says so.
  */
 import { isDeepStrictEqual } from 'node:util';
-import { v7 as uuidv7 } from 'uuid';
 import type { DirectoryStore, Stored, UserFacts } from '../directory/directory.ts';
+import { newId } from '../id/id.ts';
 import type { JsonObject } from './body.ts';
 import { quote } from './body.ts';
 import { dialectOf } from './dialect.ts';
@@ -36,7 +36,7 @@ export function openUsers(
     if (!coerced.ok) return coerced;
     const facts = userFacts(coerced.value);
     if (!facts.ok) return facts;
-    const id = uuidv7();
+    const id = newId();
     const written = await store.createUser(request.caller, { ...facts.value, id }, request.receivedAt);
     if (written.outcome !== 'ok') return refused(written.outcome, nameOf(id), { taken: taken(facts.value) });
     const row: Stored = {

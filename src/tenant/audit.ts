@@ -1,7 +1,7 @@
 /** Audit entries for what people do to tenants, directories, tokens and keys; written in the doing transaction. */
 import type { EntityManager } from '@mikro-orm/postgresql';
-import { v7 as uuidv7 } from 'uuid';
 import { AuditEntry } from '../database/entities.ts';
+import { newId } from '../id/id.ts';
 
 export interface Act {
   tenantId: string;
@@ -15,7 +15,7 @@ export interface Act {
 /** Adds one entry in the entity manager's transaction. */
 export async function audit(em: EntityManager, act: Act): Promise<void> {
   await em.insert(AuditEntry, {
-    id: uuidv7(),
+    id: newId(),
     tenantId: act.tenantId,
     actor: act.actor,
     action: act.action,

@@ -3,9 +3,9 @@
  * src/directory; how one ends is in removal.ts.
  */
 import { LockMode } from '@mikro-orm/core';
-import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
 import { Directory, Lane } from '../database/entities.ts';
+import { newId } from '../id/id.ts';
 import { audit } from './audit.ts';
 
 export type DirectoryKind = 'scim' | 'okta' | 'entra';
@@ -54,7 +54,7 @@ export async function createDirectory(
     // The lane row is locked so that two first directories, made at once, are not both the primary one.
     const lane = await em.findOne(Lane, { tenantId }, { lockMode: LockMode.PESSIMISTIC_WRITE });
     if (!lane) return undefined;
-    const id = uuidv7();
+    const id = newId();
     const first = (await em.count(Directory, { tenantId })) === 0;
     const row: DirectoryFacts = {
       id,

@@ -3,8 +3,8 @@
  * take these. Grant, audit entry and event are one commit; the lane row is locked first, because it numbers events.
  */
 import type pg from 'pg';
-import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
+import { newId } from '../id/id.ts';
 
 export type Given = 'given' | 'had_it' | 'no_member' | 'removed';
 export type Taken = 'taken' | 'no_member' | 'no_grant';
@@ -25,7 +25,7 @@ export async function giveRole(db: Database, at: GrantSubject, actor: string): P
     const { rowCount } = await client.query(
       `insert into role_grant (id, tenant_id, member_id, role, origin, because)
        values ($1, $2, $3, $4, 'operator', 'given by an operator') on conflict do nothing`,
-      [uuidv7(), at.tenantId, at.memberId, at.role],
+      [newId(), at.tenantId, at.memberId, at.role],
     );
     if (!rowCount) return 'had_it';
     await tell(client, at, actor, { origin: 'operator', gained: before ? [] : [at.role] });
@@ -82,6 +82,6 @@ async function tell(
      )
      insert into event (tenant_id, sequence, type, member_id, payload)
      select $2, event_sequence, 'member.updated', $3, $5 from numbered`,
-    [uuidv7(), at.tenantId, at.memberId, actor, detail],
+    [newId(), at.tenantId, at.memberId, actor, detail],
   );
 }

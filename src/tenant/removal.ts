@@ -6,8 +6,8 @@
  */
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
-import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
+import { newId } from '../id/id.ts';
 
 export interface RemovalPlan {
   /** SHA-256 over what would go; the confirmation names it. */
@@ -55,7 +55,7 @@ export async function removeDirectory(
     await client.query('delete from directory where id = $1', [id]);
     await client.query(
       `insert into audit_entry (id, tenant_id, actor, action, detail) values ($1, $2, $3, 'directory.deleted', $4)`,
-      [uuidv7(), tenantId, actor, { directory: id, counts: plan.counts }],
+      [newId(), tenantId, actor, { directory: id, counts: plan.counts }],
     );
     return { outcome: 'done' };
   });
@@ -89,7 +89,7 @@ export async function removeTenant(
     await client.query('delete from mismatch where tenant_id = $1', [tenantId]);
     await client.query(
       `insert into audit_entry (id, tenant_id, actor, action, detail) values ($1, $2, $3, 'tenant.deleted', $4)`,
-      [uuidv7(), tenantId, actor, { counts: plan.counts }],
+      [newId(), tenantId, actor, { counts: plan.counts }],
     );
     // The foreign keys take the lane, domains, directories, tokens, keys, mappings, members, links and grants along.
     await client.query('delete from tenant where id = $1', [tenantId]);

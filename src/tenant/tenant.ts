@@ -3,9 +3,9 @@
  * key bound to one tenant cannot see does not exist for it.
  */
 import { UniqueConstraintViolationException } from '@mikro-orm/core';
-import { v7 as uuidv7 } from 'uuid';
 import type { Database } from '../database/database.ts';
 import { Lane, Tenant } from '../database/entities.ts';
+import { newId } from '../id/id.ts';
 import { audit } from './audit.ts';
 
 export interface TenantFacts {
@@ -34,7 +34,7 @@ export async function createTenant(
   input: { slug: string; name: string },
   actor: string,
 ): Promise<Created<TenantFacts>> {
-  const id = uuidv7();
+  const id = newId();
   try {
     return await db.entities(id).transactional(async (em) => {
       const createdAt = new Date();
