@@ -6,6 +6,11 @@
 export interface BatchOptions<In> {
   /** Calls under way at the same time for one key. */
   parallel: number;
+  /**
+   * A further call starts only when all of those under way have taken this long, in milliseconds; 0: at once. Work that
+   * shares a commit is cheapest in one call, but one that waits for a lock must not hold up the rest.
+   */
+  patienceMs?: number;
   /** Inputs that go together at most. */
   limit: number;
   /** Two inputs with the same identity never go together; the later one waits for the next call. */
@@ -18,6 +23,14 @@ interface Waiting<In, Out> {
   reject: (error: unknown) => void;
 }
 
+interface Lane<In, Out> {
+  running: number;
+  /** When the newest call under way started. */
+  startedAt: number;
+  timer: NodeJS.Timeout | undefined;
+  waiting: Waiting<In, Out>[];
+}
+
 /**
  * @param run takes the inputs of one call and answers with one output for each, in their order
  * @returns a function that resolves with its own input's output; rejects when the whole call threw
@@ -26,13 +39,25 @@ export function batch<In, Out>(
   run: (key: string, inputs: In[]) => Promise<Out[]>,
   options: BatchOptions<In>,
 ): (key: string, input: In) => Promise<Out> {
-  const lanes = new Map<string, { running: number; waiting: Waiting<In, Out>[] }>();
+  const { patienceMs = 0 } = options;
+  const lanes = new Map<string, Lane<In, Out>>();
 
   function start(key: string): void {
     const lane = lanes.get(key);
     if (!lane || lane.running >= options.parallel || lane.waiting.length === 0) return;
+    if (lane.running > 0 && patienceMs > 0) {
+      const left = lane.startedAt + patienceMs - performance.now();
+      if (left > 0) {
+        lane.timer ??= setTimeout(() => {
+          lane.timer = undefined;
+          start(key);
+        }, Math.ceil(left));
+        return;
+      }
+    }
     const taken = take(lane);
     lane.running += 1;
+    lane.startedAt = performance.now();
     run(
       key,
       taken.map((w) => w.input),
@@ -52,11 +77,14 @@ export function batch<In, Out>(
       .finally(() => {
         lane.running -= 1;
         if (lane.waiting.length > 0) start(key);
-        else if (lane.running === 0) lanes.delete(key);
+        else if (lane.running === 0) {
+          clearTimeout(lane.timer);
+          lanes.delete(key);
+        }
       });
   }
 
-  function take(lane: { waiting: Waiting<In, Out>[] }): Waiting<In, Out>[] {
+  function take(lane: Lane<In, Out>): Waiting<In, Out>[] {
     if (!options.identity) return lane.waiting.splice(0, options.limit);
     const taken: Waiting<In, Out>[] = [];
     const left: Waiting<In, Out>[] = [];
@@ -73,7 +101,7 @@ export function batch<In, Out>(
 
   return (key, input) =>
     new Promise((resolve, reject) => {
-      const lane = lanes.get(key) ?? { running: 0, waiting: [] };
+      const lane = lanes.get(key) ?? { running: 0, startedAt: 0, timer: undefined, waiting: [] };
       lanes.set(key, lane);
       lane.waiting.push({ input, resolve, reject });
       start(key);
