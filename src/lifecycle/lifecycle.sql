@@ -210,7 +210,7 @@ end $$;
 
 -- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
 -- once. Touches only members whose directory user is inactive or gone. Takes the lane first, as converge does, and
--- answers as converge_write does; that the alert cannot be raised does not keep anybody in.
+-- answers as converge_write does; that neither event nor alert can be written does not keep anybody in.
 create or replace function lane_cut(p_tenant uuid, p_user uuid, p_change bigint)
 returns uuid language plpgsql as $$
 declare
@@ -224,10 +224,18 @@ begin
   returning id into denied;
   if denied is null then return null; end if;
   begin
+    with numbered as (
+      update lane set event_sequence = event_sequence + 1 where tenant_id = p_tenant returning event_sequence
+    ), audited as (
+      insert into audit_entry (id, tenant_id, actor, action, member_id, change_id, detail)
+      values (gen_random_uuid(), p_tenant, 'lockstep', 'member.suspended', denied, p_change, '{"converged": false}')
+    )
+    insert into event (tenant_id, sequence, type, member_id, payload)
+    select p_tenant, n.event_sequence, 'member.suspended', denied, '{"converged": false}' from numbered n;
     return lane_owner_lost(p_tenant,
       jsonb_build_array(jsonb_build_object('member_id', denied, 'change_id', p_change)));
   exception when others then
-    raise warning 'member % was denied access, but not looked at as an owner: %', denied, sqlerrm;
+    raise warning 'member % was denied access, but neither told nor looked at as an owner: %', denied, sqlerrm;
     return null;
   end;
 end $$;

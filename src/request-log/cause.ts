@@ -72,12 +72,18 @@ export function causeOf(entry: Refusal): string | null {
   const { status, scimType, reason, path } = entry;
   if (status < 400) return null;
   if (reason !== null && Object.hasOwn(BY_REASON, reason)) return BY_REASON[reason as Reason];
+  if (path === '/oauth/token' && (status === 400 || status === 401)) return NO_GRANT;
   if (status === 409 || scimType === 'uniqueness') return taken(path);
   if (status === 404) return missing(path);
   const byType =
     scimType !== null && Object.hasOwn(BY_SCIM_TYPE, scimType) ? BY_SCIM_TYPE[scimType] : undefined;
   return byType ?? BY_STATUS[status] ?? (status >= 500 ? OWN_FAULT : null);
 }
+
+const NO_GRANT =
+  'The identity provider asked for an access token and got none (the detail says why). Enter client id, client secret ' +
+  'and token address of one living OAuth client of this directory in the identity provider, with client credentials ' +
+  'as the grant.';
 
 function taken(path: string): string {
   if (path.startsWith('/Groups')) {

@@ -394,11 +394,32 @@ export function scimRouter(options: ScimOptions): express.Router {
     );
   router.post('/oauth/token', async (req, res) => {
     const requestId = newId();
+    const at = new Date();
+    const started = performance.now();
     const { directory = '' } = req.params as { directory?: string };
     const { status, body, headers } = await grantToken(req, directory, requestId);
     // RFC 6749 §5.1
     res.set({ 'X-Request-Id': requestId, 'Cache-Control': 'no-store', Pragma: 'no-cache', ...headers });
     res.status(status).json(body);
+    // Neither body: they are all secrets.
+    if (!record || !isUuid(directory)) return;
+    record({
+      id: requestId,
+      directoryId: directory.toLowerCase(),
+      tokenId: null,
+      at,
+      method: 'POST',
+      path: '/oauth/token',
+      status,
+      scimType: null,
+      reason: status === 429 ? 'held_off' : null,
+      detail: typeof body.error_description === 'string' ? body.error_description : null,
+      durationMs: performance.now() - started,
+      requestBody: null,
+      responseBody: null,
+      changes: null,
+      secretNames: [],
+    });
   });
   const nowhere: Handler = async () =>
     failed(

@@ -72,6 +72,12 @@ test('a leaver whose change cannot be converged is cut at once by one minimal st
   await lane.settle();
   expect(await lane.everyone()).toMatchObject([{ email: 'leaver@example.com', status: 'suspended' }]);
   expect(await lane.count(`change where state = 'parked' and class = 0`)).toBe(1);
+  // The product is told, also when the change is converged later and finds nothing left to do.
+  for (const told of [
+    `event where type = 'member.suspended'`,
+    `audit_entry where action = 'member.suspended' and change_id is not null`,
+  ])
+    expect(await lane.count(told), told).toBe(1);
 });
 
 test('a leaver is taken before the whole backlog of its own tenant', async () => {

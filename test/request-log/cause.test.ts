@@ -41,6 +41,7 @@ const causes: [string, Partial<Refusal>, RegExp][] = [
   ['a slow body', { status: 408 }, /too long/],
   ['a version', { status: 412 }, /If-Match/],
   ['a size', { status: 413 }, /larger/],
+  ['no access token', { status: 401, path: '/oauth/token' }, /OAuth client/],
   ['a rate', { status: 429 }, /faster/],
   ['a fault of ours', { status: 500 }, /fault of its own/],
   ['another fault of ours', { status: 507 }, /fault of its own/],

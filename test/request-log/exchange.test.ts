@@ -1,4 +1,5 @@
 /** What the SCIM router tells the request log, over real HTTP, and that no secret of a request ever reaches it. */
+import { randomUUID as uuid } from 'node:crypto';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { newestRequests } from '../../src/request-log/reading.ts';
@@ -314,4 +315,25 @@ test(`no secret of a generated request is in the log, whole or in part (seed ${s
   );
   // They were kept, so that there not being any secret in them means something.
   expect(page.items.length).toBe(10);
+});
+
+test('a request for an access token is told without its form and its answer', async () => {
+  const form = { grant_type: 'client_credentials', client_id: uuid(), client_secret: 'hunter2-hunter2' };
+  const exchange = await told(() =>
+    fetch(`${client.base}/oauth/token?client_secret=hunter3`, {
+      method: 'POST',
+      headers: { 'content-type': 'application/x-www-form-urlencoded' },
+      body: new URLSearchParams(form),
+    }),
+  );
+  expect(exchange).toMatchObject({
+    method: 'POST',
+    path: '/oauth/token',
+    status: 401,
+    tokenId: null,
+    detail: expect.stringContaining('do not open this directory'),
+    requestBody: null,
+    responseBody: null,
+  });
+  expect(JSON.stringify(exchange)).not.toContain('hunter');
 });

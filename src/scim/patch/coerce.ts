@@ -4,6 +4,7 @@
  * or never shown (password) is left out; an error names the attribute.
  */
 import { isDeepStrictEqual } from 'node:util';
+import { quote } from '../body.ts';
 import { done, failed, type Result } from '../errors.ts';
 import {
   type Attribute,
@@ -43,10 +44,27 @@ export function coerce(
       : take(resource, findAttribute(schemas, key), value);
     if (refused) return refused;
   }
+  const foreign = foreignCore(schemas, listed);
+  if (foreign !== undefined) {
+    return failed(
+      400,
+      'invalidSyntax',
+      `The resource names the schema ${quote(foreign)}, but this address takes ${schemas.core.id}. Send it to the address of its own kind, or correct its schemas.`,
+    );
+  }
   const missing = complete ? missingRequired(schemas, resource) : undefined;
   if (missing) return missing;
   resource.schemas = schemasOf(schemas, resource, listed);
   return done(resource);
+}
+
+const CORE = 'urn:ietf:params:scim:schemas:core:2.0:';
+
+/** The core schema of another kind of resource, where it stands instead of this one's; clients leave `schemas` out. */
+function foreignCore(schemas: ResourceSchemas, listed: readonly string[]): string | undefined {
+  const core = schemas.core.id.toLowerCase();
+  if (listed.some((urn) => urn.toLowerCase() === core)) return undefined;
+  return listed.find((urn) => urn.toLowerCase().startsWith(CORE.toLowerCase()));
 }
 
 /** The core schema, and the extensions that are listed or have values. Unknown URNs are left out. */

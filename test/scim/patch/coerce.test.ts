@@ -156,3 +156,20 @@ test('more values than a resource may have are refused, a group may have any num
   expect(kept({ emails: many })).toMatchObject({ status: 400, scimType: 'tooMany' });
   expect(coerce(groupSchemas, { displayName: 'G', members: many })).toMatchObject({ ok: true });
 });
+
+test.each([[[GROUP]], [[ENTERPRISE, GROUP.toUpperCase()]]])(
+  'a resource of another kind is refused: %j',
+  (schemas) => {
+    expect(body({ schemas })).toMatchObject({
+      ok: false,
+      error: { status: 400, scimType: 'invalidSyntax', detail: expect.stringContaining(CORE) },
+    });
+  },
+);
+
+test.each([[[]], [null], [[ENTERPRISE]], [['urn:scim:schemas:core:1.0']], [[GROUP, CORE]]])(
+  'schemas that only say too little are taken: %j',
+  (schemas) => {
+    expect(body({ schemas })).toMatchObject({ ok: true });
+  },
+);
