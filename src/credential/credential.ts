@@ -82,7 +82,10 @@ export function openCredentials(encryptionKey: Buffer): Credentials {
       return Buffer.concat([nonce, cipher.getAuthTag(), body]);
     },
     open(box, context) {
-      const decipher = createDecipheriv('aes-256-gcm', sealKeyOf(context), box.subarray(0, 12))
+      // A tag cut short would be easier to guess, and Node takes one unless it is told the length.
+      const decipher = createDecipheriv('aes-256-gcm', sealKeyOf(context), box.subarray(0, 12), {
+        authTagLength: 16,
+      })
         .setAAD(Buffer.from(context))
         .setAuthTag(box.subarray(12, 28));
       return Buffer.concat([decipher.update(box.subarray(28)), decipher.final()]).toString('utf8');
