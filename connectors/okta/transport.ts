@@ -176,7 +176,8 @@ export function openTransport(options: TransportOptions): Transport {
               { status: 429 },
             );
           }
-          await wait(toldToWait(received.headers) ?? backoffMs, what);
+          // Okta's windows last a minute: without a word, the tries together outlast one.
+          await wait(toldToWait(received.headers) ?? 8 * backoffMs, what);
           continue;
         }
         if (received.status >= 500) {

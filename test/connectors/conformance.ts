@@ -20,7 +20,9 @@ import { operateAtRandom, type Population, type Source } from '../../src/simulat
 export interface Simulated {
   source: Source;
   /** With small pages and little patience: two tries, milliseconds between them. */
-  connect(options?: Pick<ConnectOptions<unknown>, 'onCall'> & { signal?: AbortSignal }): Promise<Connection>;
+  connect(
+    options?: Pick<ConnectOptions<unknown>, 'onCall' | 'onWait'> & { signal?: AbortSignal },
+  ): Promise<Connection>;
 }
 
 export interface Subject {
@@ -173,7 +175,7 @@ export function conforms(subject: Subject): void {
       await connection.close();
     });
 
-    test('an abort ends a request under way, and a wait', async () => {
+    test('an abort ends a request under way', async () => {
       const { source, connect } = await start();
       const stop = new AbortController();
       const connection = await connect({ signal: stop.signal });
@@ -186,6 +188,25 @@ export function conforms(subject: Subject): void {
       await asked;
       stop.abort(new Error('stopped'));
       expect(await outcome).toBe('ended');
+      await connection.close();
+    });
+
+    test('an abort ends the waiting for a limit', async () => {
+      const { source, connect } = await start();
+      const stop = new AbortController();
+      const connection = await connect({
+        signal: stop.signal,
+        onWait: () => stop.abort(new Error('stopped')),
+      });
+      source.mischief.add({
+        do: 'throttle',
+        path: subject.pages.source,
+        says: 'both',
+        seconds: 90,
+        times: 0,
+      });
+      await expect(read(connection)).rejects.toThrow();
+      expect(source.requests.filter((r) => r.status === 429)).toHaveLength(1);
       await connection.close();
     });
 

@@ -379,6 +379,22 @@ test('without the log, a change of members is found by lastMembershipUpdated, an
   expect(source.requests.filter((r) => r.path.startsWith('/api/v1/logs'))).toEqual([]);
 });
 
+test('a group that moved after the newest event that the log has of it is listed whole', async () => {
+  let lateMs = 30_000;
+  const source = await org({
+    unlogged: (entry) => entry.kind === 'member_added',
+    population: { suspended: 0, removed: 0, now: () => Date.now() - lateMs },
+  });
+  const { population } = source;
+  const connection = await connect(source.config);
+  const { certificate, picture } = await read(connection);
+  population.removeMembers(0, [population.members(0)[0] ?? -1]);
+  lateMs = 25_000;
+  population.addMembers(0, [22, 21, 20]);
+  await follow(connection, certificate.watermark, picture);
+  expect(picture).toEqual(truth(population, subject));
+});
+
 test('times are as exact as the log has them, deletions and memberships included', async () => {
   const source = await org({ population: { suspended: 0, removed: 0 } });
   const { population } = source;

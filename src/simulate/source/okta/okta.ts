@@ -38,6 +38,8 @@ export interface OktaSourceOptions {
   /** What happened within it is not in the log; default 0. */
   logLagMs?: number;
   tokenSeconds?: number;
+  /** Entries that the log never tells; Okta does not say that it is whole. */
+  unlogged?: (entry: Entry) => boolean;
   /** Bounded log queries have a next link for ever as well. */
   endlessLog?: boolean;
 }
@@ -184,6 +186,7 @@ export async function startOkta(options: OktaSourceOptions = {}): Promise<OktaSo
     for (; events.length < many && !ended(); at += 1) {
       const entry = journal[at];
       if (entry === undefined) break;
+      if (options.unlogged?.(entry)) continue;
       const event = logEvent(population, entry);
       if (matches(eventValues(event))) events.push(event);
     }
