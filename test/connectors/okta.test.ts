@@ -68,10 +68,12 @@ async function connect(
 /** A server that answers what no simulator would. */
 async function odd(answer: (req: IncomingMessage, res: ServerResponse) => void) {
   const requests: string[] = [];
+  const connections: unknown[] = [];
   const server: Server = createServer((req, res) => {
     requests.push(req.url ?? '');
     answer(req, res);
   });
+  server.on('connection', (socket) => connections.push(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   running.push({
     stop: () => {
@@ -80,7 +82,7 @@ async function odd(answer: (req: IncomingMessage, res: ServerResponse) => void) 
     },
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return { url, requests, config: { orgUrl: url, token: 'secret-token' } };
+  return { url, requests, connections, config: { orgUrl: url, token: 'secret-token' } };
 }
 
 async function moved(connection: Awaited<ReturnType<typeof connect>>, since: Watermark) {
@@ -308,6 +310,13 @@ test('neither OKTA_CLIENT_* nor okta.yaml is ever used', async () => {
     for (const name of [...Object.keys(others), 'OKTA_CLIENT_AUTHORIZATIONMODE']) delete process.env[name];
     rmSync(folder, { recursive: true });
   }
+});
+
+test('requests share a connection (node-fetch, as the SDK uses it, opens one for each)', async () => {
+  const server = await odd((_req, res) => res.end('[]'));
+  await read(await connect(server.config));
+  expect(server.requests.length).toBe(4);
+  expect(server.connections).toHaveLength(1);
 });
 
 // What Okta does.

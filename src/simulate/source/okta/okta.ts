@@ -7,7 +7,7 @@
  * a log query without `until` always has a next link; who is deprovisioned loses the groups.
  *
  * What it does not do: writing by the API (see POST /_simulator/operations), the group Everyone, group rules, apps,
- * admin roles, realms, DPoP, `expand`, `fields`, `sortBy`, and search operators beyond eq ne gt ge lt le sw co pr.
+ * admin roles, realms, DPoP, `expand`, `fields`, `sortBy`, and search operators beyond eq gt ge lt le sw co pr.
  * A search that lags does not find what changed lately, where Okta's would still find the values before.
  */
 import { randomUUID } from 'node:crypto';
