@@ -2,8 +2,6 @@
  * Okta's SDK, loaded when a connection is opened (it takes a second and 95 MB), set up so that nothing is left to
  * OKTA_CLIENT_* variables or okta.yaml files, without its cache, and with our transport below it.
  */
-import { Agent as HttpAgent } from 'node:http';
-import { Agent as HttpsAgent } from 'node:https';
 import { type ConnectOptions, ConnectorError } from '../connector.ts';
 import { type OktaConfig, scopesOf } from './config.ts';
 import type { Okta } from './pages.ts';
@@ -15,7 +13,6 @@ export interface OktaClient extends Okta {
   earlier: Transport['earlier'];
   /** What the credentials may read as far as is known now. */
   scopes(): readonly string[];
-  close(): void;
 }
 
 /** Leaves out what is large and never read. https://developer.okta.com/docs/reference/core-okta-api/ */
@@ -26,15 +23,13 @@ export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tu
   const { config } = options;
   const { default: sdk } = await import('@okta/okta-sdk-nodejs');
   const base = new sdk.RequestExecutor();
-  const agent = new (config.orgUrl.startsWith('https:') ? HttpsAgent : HttpAgent)({ keepAlive: true });
   let refused: (token: string) => void = () => {};
   const transport = openTransport({
     ...{ orgUrl: config.orgUrl, tuning, signal: options.signal },
     ...{ onCall: options.onCall, onWait: options.onWait },
     onRefused: (authorization) => refused(authorization.replace(/^Bearer /, '')),
     // The SDK's own executor (node-fetch, the proxy of the environment) sends; everything around it is the transport's.
-    // Its agent, when the environment has a proxy; else ours, for node-fetch would connect anew for each request.
-    send: (request) => base.fetch({ agent, ...request } as unknown as Parameters<typeof base.fetch>[0]),
+    send: (request) => base.fetch(request as unknown as Parameters<typeof base.fetch>[0]),
   });
   const service = 'clientId' in config;
   const client = new sdk.Client({
@@ -58,6 +53,7 @@ export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tu
           method: 'POST',
           headers: { Accept: 'application/json', 'Content-Type': 'application/x-www-form-urlencoded' },
           body: form,
+          ...(client.http.agent && { agent: client.http.agent }),
         }),
       )
     : undefined;
@@ -71,7 +67,6 @@ export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tu
   }
 
   return {
-    close: () => agent.destroy(),
     orgUrl: config.orgUrl,
     maxPages: tuning.maxPages,
     earlier: transport.earlier,

@@ -38,7 +38,6 @@ export async function connectOkta(
     },
     async close() {
       stop.abort(new Error('the connection to Okta was closed'));
-      setting.client.close();
     },
   };
 }

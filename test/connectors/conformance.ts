@@ -14,8 +14,12 @@ import {
   type Watermark,
 } from '../../connectors/connector.ts';
 import { seeded } from '../../src/simulate/random.ts';
-import type { State } from '../../src/simulate/source/population.ts';
-import { operateAtRandom, type Population, type Source } from '../../src/simulate/source/source.ts';
+import {
+  operateAtRandom,
+  type Population,
+  type Source,
+  type State,
+} from '../../src/simulate/source/source.ts';
 
 export interface Simulated {
   source: Source;
@@ -234,7 +238,7 @@ export function conforms(subject: Subject): void {
     });
 
     test(`changes applied to what was before equal a fresh snapshot (seed ${SEED})`, async () => {
-      for (let run = 0; run < 4; run += 1) {
+      for (let run = 0; run < Number(process.env.LOCKSTEP_TEST_RUNS ?? 4); run += 1) {
         const seed = SEED + run;
         const { source, connect } = await start({ seed, users: 17, groups: 4 });
         const { population } = source;

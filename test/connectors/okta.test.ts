@@ -13,7 +13,7 @@ import { configurationHash, type OktaConfig } from '../../connectors/okta/config
 import { connectOkta, kind } from '../../connectors/okta/connector.ts';
 import { CUSTOM, ENTERPRISE, readUser } from '../../connectors/okta/profile.ts';
 import type { Tuning } from '../../connectors/okta/transport.ts';
-import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/okta/okta.ts';
+import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/source.ts';
 import { conforms, emptyPicture, follow, got, read, take, truth, withoutRemoved } from './conformance.ts';
 
 const IMPATIENT = { attempts: 2, backoffMs: 1, timeoutMs: 5_000 };
@@ -312,7 +312,7 @@ test('neither OKTA_CLIENT_* nor okta.yaml is ever used', async () => {
   }
 });
 
-test('requests share a connection (node-fetch, as the SDK uses it, opens one for each)', async () => {
+test('requests share a connection', async () => {
   const server = await odd((_req, res) => res.end('[]'));
   await read(await connect(server.config));
   expect(server.requests.length).toBe(4);

@@ -6,7 +6,7 @@ import { importJWK, SignJWT } from 'jose';
 import { fetch } from 'undici';
 import { afterEach, expect, test } from 'vitest';
 import { kind } from '../../connectors/okta/connector.ts';
-import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/okta/okta.ts';
+import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/source.ts';
 
 const open: OktaSource[] = [];
 afterEach(async () => {
@@ -240,4 +240,20 @@ test('lockstep simulate okta serves until it is stopped, and its first line is w
   expect(mischief.counts).toEqual({ fail: 1 });
   child.kill('SIGTERM');
   expect(await once(child, 'exit')).toEqual([0, null]);
+});
+
+test('a rule that is none and a port that is taken are said in a line, with status 1', async () => {
+  const { source } = await org();
+  for (const wrong of [
+    ['--mischief', 'nonsense'],
+    ['--port', String(source.port)],
+  ]) {
+    const child = spawn(process.execPath, ['src/main.ts', 'simulate', 'okta', ...wrong]);
+    let said = '';
+    child.stderr.on('data', (chunk) => {
+      said += chunk;
+    });
+    expect(await once(child, 'close')).toEqual([1, null]);
+    expect(said).toMatch(/^lockstep: (nonsense is no mischief|listen EADDRINUSE.*Give another --port)/);
+  }
 });
