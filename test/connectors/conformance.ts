@@ -262,6 +262,25 @@ export function conforms(subject: Subject): void {
       }
     });
 
+    test(`what moves while a snapshot or a pull runs is told by the next (seed ${SEED})`, async () => {
+      for (let run = 0; run < Number(process.env.LOCKSTEP_TEST_RUNS ?? 4); run += 1) {
+        const seed = SEED + run;
+        const { source, connect } = await start({ seed });
+        const random = seeded(seed);
+        const did: string[] = [];
+        const operate = () => did.push(operateAtRandom(source.population, random));
+        const connection = await connect();
+        const { picture, certificate } = await read(connection, operate);
+        const startedAt = Date.now();
+        const during = await follow(connection, certificate.watermark, picture, operate);
+        expect(during.at.getTime()).toBeLessThanOrEqual(startedAt);
+        await follow(connection, during, picture);
+        const words = `seed ${seed}: ${did.join('; ')}`;
+        expect(withoutRemoved(picture), words).toEqual(withoutRemoved(truth(source.population, subject)));
+        await connection.close();
+      }
+    });
+
     test('changes with a fault throw and give no watermark; from the old one nothing is lost', async () => {
       const { source, connect } = await start();
       const connection = await connect();
@@ -309,7 +328,11 @@ export function conforms(subject: Subject): void {
   });
 }
 
-export async function read(connection: Connection): Promise<{
+/** @param onPage called after each page */
+export async function read(
+  connection: Connection,
+  onPage?: () => void,
+): Promise<{
   picture: Picture;
   certificate: Certificate;
   rows: Certificate['counts'];
@@ -322,6 +345,7 @@ export async function read(connection: Connection): Promise<{
   for (;;) {
     const next = await stream.next();
     if (next.done) return { picture, certificate: next.value, rows, pages };
+    onPage?.();
     pages.push(next.value);
     for (const user of next.value.users ?? []) {
       rows.users += 1;
@@ -339,11 +363,17 @@ export async function read(connection: Connection): Promise<{
 }
 
 /** Takes in what moved, as a reader would. */
-export async function follow(connection: Connection, since: Watermark, picture: Picture): Promise<Watermark> {
+export async function follow(
+  connection: Connection,
+  since: Watermark,
+  picture: Picture,
+  onBatch?: () => void,
+): Promise<Watermark> {
   const stream = connection.changes(since);
   for (;;) {
     const next = await stream.next();
     if (next.done) return next.value;
+    onBatch?.();
     for (const change of next.value) take(picture, change);
   }
 }
