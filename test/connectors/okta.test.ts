@@ -526,6 +526,11 @@ test('a group that is deleted while it is read is no fault; one that is there bu
   const erased = source.requested(/\/groups\/\w+\/users/).then(() => source.population.eraseGroup(3));
   expect((await read(connection)).certificate.counts.groups).toBe(4);
   await erased;
+  // Between two pages as well.
+  source.mischief.add({ do: 'slow', ms: 0, path: '/groups/\\w+/users.*after' });
+  const next = source.requested(/\/groups\/\w+\/users.*after/).then(() => source.population.eraseGroup(0));
+  expect((await read(connection)).certificate.counts.groups).toBe(3);
+  await next;
   source.mischief.add({ do: 'fail', status: 404, path: '/groups/\\w+/users', times: 0 });
   await expect(read(connection)).rejects.toMatchObject({ kind: 'malformed', status: 404 });
 });
