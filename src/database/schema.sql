@@ -200,7 +200,7 @@ create index mirror_group_external_id on mirror_group (directory_id, external_id
 create index mirror_group_updated on mirror_group (directory_id, updated_at, id);
 create index mirror_group_created on mirror_group (directory_id, created_at, id);
 create index mirror_group_page on mirror_group (directory_id, id) include (tenant_id);
-create index mirror_group_name on mirror_group (tenant_id, display_name_key);
+create index mirror_group_name on mirror_group (display_name_key, tenant_id, directory_id);
 
 -- One row a membership, so that its cost does not grow with the group.
 create table mirror_group_member (

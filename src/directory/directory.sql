@@ -326,7 +326,7 @@ begin
   end case;
 end $$;
 
--- Groups likewise, by externalId or displayName: mirror_group_external_id, mirror_group_once.
+-- Groups likewise, by externalId or displayName: mirror_group_external_id, mirror_group_name.
 create or replace function mirror_groups_find(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_by text, p_keys text[], p_related boolean)
 returns table (outcome text, key text, id uuid, doc text, version integer, created_at timestamptz,
