@@ -63,7 +63,7 @@ simulate
   .option('--operations <n>', 'stop after so many; default: until Ctrl-C', wholeNumber)
   .option('--json', 'one JSON object a line')
   .action(async (options) => {
-    process.exitCode = await (await import('./simulate/simulate.ts')).runSimulateScim(options);
+    process.exitCode = await (await import('./simulate/push/push.ts')).runSimulateScim(options);
   });
 
 for (const idp of ['okta', 'entra'] as const) {
