@@ -51,6 +51,7 @@ const MAX_EMPTY_PAGES = 1000;
 const PAGE_SIZE = 999;
 /** Graph's own limit (https://learn.microsoft.com/graph/json-batching). */
 const BATCH_SIZE = 20;
+const BATCHES_AT_ONCE = 4;
 const VERSION = 'v1.0';
 
 /** Who asked: the SDK wraps what a middleware throws, so the error itself is handed around it. */
@@ -147,9 +148,14 @@ export function openGraph(config: EntraConfig, wire: Wire): Graph {
     write: (method, path, body) => call(method, path, body),
     async readMany(paths) {
       const found: (Row | null)[] = [];
-      for (let n = 0; n < paths.length; n += BATCH_SIZE) {
-        const some = paths.slice(n, n + BATCH_SIZE);
-        found.push(...(some.length === 1 ? [await readOne(some[0] ?? '')] : await readBatch(some)));
+      const many = BATCH_SIZE * BATCHES_AT_ONCE;
+      for (let n = 0; n < paths.length; n += many) {
+        const batches: Promise<(Row | null)[]>[] = [];
+        for (let m = n; m < Math.min(n + many, paths.length); m += BATCH_SIZE) {
+          const some = paths.slice(m, Math.min(m + BATCH_SIZE, n + many));
+          batches.push(some.length === 1 ? readOne(some[0] ?? '') : readBatch(some));
+        }
+        found.push(...(await Promise.all(batches)).flat());
       }
       return found;
     },
@@ -219,11 +225,11 @@ export function openGraph(config: EntraConfig, wire: Wire): Graph {
     }
   }
 
-  async function readOne(path: string): Promise<Row | null> {
+  async function readOne(path: string): Promise<(Row | null)[]> {
     try {
-      return await call('GET', path);
+      return [await call('GET', path)];
     } catch (error) {
-      if (error instanceof ConnectorError && error.status === 404) return null;
+      if (error instanceof ConnectorError && error.status === 404) return [null];
       throw error;
     }
   }

@@ -106,6 +106,8 @@ export interface Population {
   /** Entries after `sequence`, the oldest first. */
   since(sequence: number): readonly Entry[];
   now(): number;
+  /** Called after each entry. @returns ends it */
+  watch(listener: (entry: Entry) => void): () => void;
 
   /** How many there ever were, erased ones too: numbers run from 0 to before it. */
   readonly userCount: number;
@@ -119,6 +121,7 @@ export interface Population {
   findUserName(userName: string): User | undefined;
   /** Cheap, for filters over everybody: no attributes are computed. */
   stateOf(n: number): State;
+  variantOf(n: number): string;
   changedAtOf(n: number): number;
   stateChangedAtOf(n: number): number;
   /** Numbers of the users directly in it who are active or suspended, in order. Valid until the next operation. */
@@ -127,6 +130,10 @@ export interface Population {
   memberGroups(group: number): readonly number[];
   /** Numbers of the groups that a user (or a group) is in directly. */
   groupsOf(n: number, kind?: 'user' | 'group'): number[];
+  /** The same of a user who may be removed, whose memberships are hidden until the return. */
+  everyGroupOf(n: number): number[];
+  /** Of {@link user} or {@link group}, without computing the rest. */
+  idOf(kind: 'user' | 'group', n: number): string;
 
   addUser(attributes?: Partial<Attributes>, options?: { state?: State; variant?: string }): User;
   /** A changed userName is a rename. */
@@ -179,6 +186,7 @@ export function openPopulation(options: PopulationOptions = {}): Population {
   const variants = new Map<number, string>();
   const groups: (Group & { users: Set<number>; nested: Set<number> })[] = [];
   const journal: Entry[] = [];
+  const listeners = new Set<(entry: Entry) => void>();
   let listed: { group: number; sequence: number; members: number[] } | undefined;
 
   for (let n = 0; n < first.users; n += 1) {
@@ -220,7 +228,9 @@ export function openPopulation(options: PopulationOptions = {}): Population {
 
   function append(what: Happening): number {
     const at = now();
-    journal.push({ ...what, sequence: journal.length + 1, at } as Entry);
+    const entry = { ...what, sequence: journal.length + 1, at } as Entry;
+    journal.push(entry);
+    for (const listener of listeners) queueMicrotask(() => listener(entry));
     return at;
   }
 
@@ -276,8 +286,7 @@ export function openPopulation(options: PopulationOptions = {}): Population {
   }
 
   function leaveAll(n: number) {
-    for (const g of population.groupsOf(n)) population.removeMembers(g, [n]);
-    for (const group of groups) group.users.delete(n);
+    for (const g of population.everyGroupOf(n)) population.removeMembers(g, [n]);
   }
 
   const population: Population = {
@@ -287,6 +296,10 @@ export function openPopulation(options: PopulationOptions = {}): Population {
     sequence: () => journal.length,
     since: (sequence) => journal.slice(Math.max(0, sequence)),
     now,
+    watch(listener) {
+      listeners.add(listener);
+      return () => listeners.delete(listener);
+    },
     get userCount() {
       return states.length;
     },
@@ -323,6 +336,7 @@ export function openPopulation(options: PopulationOptions = {}): Population {
       return undefined;
     },
     stateOf: (n) => STATES[states.at(n)] ?? 'erased',
+    variantOf: (n) => variants.get(n) ?? '',
     changedAtOf: (n) => changed.at(n),
     stateChangedAtOf: (n) => stateChanged.at(n),
     members(n) {
@@ -339,6 +353,8 @@ export function openPopulation(options: PopulationOptions = {}): Population {
       if (kind === 'user' && !visible(n)) return [];
       return groups.filter((g) => !g.erased && (kind === 'user' ? g.users : g.nested).has(n)).map((g) => g.n);
     },
+    everyGroupOf: (n) => groups.filter((g) => !g.erased && g.users.has(n)).map((g) => g.n),
+    idOf: (kind, n) => idOf(kind, n, seed),
 
     addUser(attributes = {}, { state = 'active', variant = '' } = {}) {
       const n = states.length;
