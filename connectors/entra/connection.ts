@@ -151,7 +151,7 @@ async function* snapshot(
   if (readable) container.end();
 
   const groups = chain('groups');
-  const named = new Set<string>();
+  const named = new Map<string, string>();
   const unnamed = new Set<string>();
   const groupsEnd = yield* across(
     graph.follow(GROUPS, { delta: true, onPage: groups.page }),
@@ -163,15 +163,17 @@ async function* snapshot(
         const row = identified(any, 'groups');
         if (removedOf(row)) {
           retracted.take({ group: row.id });
+          named.delete(row.id);
           unnamed.delete(row.id);
           continue;
         }
         retracted.forget(row.id);
         const displayName = nameOf(row);
         if (displayName !== undefined) {
-          named.add(row.id);
+          // Each of its parts may say the name.
+          if (named.get(row.id) !== displayName) told.push({ id: row.id, displayName, changedAt: null });
+          named.set(row.id, displayName);
           unnamed.delete(row.id);
-          told.push({ id: row.id, displayName, changedAt: null });
         } else if (!named.has(row.id)) unnamed.add(row.id);
         const part = membersOf(row);
         if (!part) continue;
@@ -180,6 +182,7 @@ async function* snapshot(
         if (part.add.length > 0) memberships.push({ groupId: row.id, members: part.add });
         counts.memberships += part.add.length;
       }
+      counts.groups += told.length;
       if (told.length + memberships.length > 0) yield { groups: told, memberships };
     },
   );
@@ -192,10 +195,9 @@ async function* snapshot(
       const row = rows[n];
       return row ? [{ id, displayName: nameOf(row) ?? id, changedAt: null }] : [];
     });
-    for (const { id } of told) named.add(id);
+    counts.groups += told.length;
     if (told.length > 0) yield { groups: told };
   }
-  counts.groups = named.size;
 
   const state: State = {
     users: usersEnd,
@@ -346,7 +348,7 @@ async function* get(
 }
 
 function fetchedUser(id: string, row: Row | undefined, deleted: Row | undefined): SourceUser | null {
-  if (row) return userOf({ ...row, id }, statusOf(enabledOf(row) === true));
+  if (row) return userOf(identified(row, 'users'), statusOf(enabledOf(row) === true));
   if (!deleted || (deleted['@odata.type'] !== undefined && kindOf(deleted['@odata.type']) !== 'user'))
     return null;
   return deletedUserOf({ ...deleted, id });

@@ -78,7 +78,7 @@ export function entraPopulation(options: PopulationOptions = {}): Population {
 }
 
 /** @throws Error when the port is taken */
-export async function serveEntra(options: EntraSourceOptions = {}): Promise<EntraSource> {
+export async function startEntra(options: EntraSourceOptions = {}): Promise<EntraSource> {
   const population = entraPopulation(options.population);
   const mischief = options.mischief ?? openMischief();
   const identity = {
