@@ -38,6 +38,8 @@ export interface OktaSourceOptions {
   /** What happened within it is not in the log; default 0. */
   logLagMs?: number;
   tokenSeconds?: number;
+  /** Bounded log queries have a next link for ever as well. */
+  endlessLog?: boolean;
 }
 
 export interface OktaSource extends Source {
@@ -46,7 +48,7 @@ export interface OktaSource extends Source {
   oauth: { orgUrl: string; clientId: string; privateKey: string };
   authorization: Authorization;
   /**
-   * Verifies the receiver as Okta does and sends it what happens from then on.
+   * Verifies the receiver as Okta does and sends it what happens from then on; `settled` resolves when all was sent.
    * @throws Error when the receiver does not show the challenge
    */
   hook(receiver: { url: string; authorization: string }): Promise<{ settled(): Promise<void>; stop(): void }>;
@@ -187,7 +189,7 @@ export async function startOkta(options: OktaSourceOptions = {}): Promise<OktaSo
     }
     const next = new URL(url);
     next.searchParams.set('after', String(at));
-    const polling = until === undefined;
+    const polling = until === undefined || options.endlessLog === true;
     return listing(events, polling || !ended() ? next.href : null, url);
   }
 
@@ -265,7 +267,12 @@ async function openHook(population: Population, receiver: { url: string; authori
   const unwatch = population.watch((entry) => {
     sending = sending.then(() => send(entry));
   });
-  return { settled: async () => void (await sending), stop: unwatch };
+  const settled = async () => {
+    // Entries are told in a microtask of their own.
+    await null;
+    await sending;
+  };
+  return { settled, stop: unwatch };
 }
 
 /** The first number not yet shown. */
