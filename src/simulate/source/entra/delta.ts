@@ -53,7 +53,7 @@ interface Token {
   from: number | null;
   /** Sequence at which the chain began: the next delta starts there. */
   to: number;
-  /** In the enumeration: a number and, of a group, how many of its members were told. In a delta: rows told. */
+  /** In the enumeration: a number and, of a group, the member to go on with. In a delta: rows told. */
   at: [number, number];
   issuedAt: number;
 }
@@ -63,6 +63,9 @@ interface Rows {
   /** Where the next page begins; null when this is the last. */
   next: [number, number] | null;
 }
+
+/** Members of a group in order: its groups by number, then its users by number from here on. */
+const USERS_FROM = 2 ** 32;
 
 export function openDeltas(options: DeltaOptions): Deltas {
   const { population } = options;
@@ -107,6 +110,7 @@ export function openDeltas(options: DeltaOptions): Deltas {
       const group = population.group(n);
       if (group.erased) {
         n += 1;
+        told = 0;
         continue;
       }
       const row = withoutNulls(groupResource(group, token.select));
@@ -117,21 +121,20 @@ export function openDeltas(options: DeltaOptions): Deltas {
         n += 1;
         continue;
       }
-      const nested = population.memberGroups(n);
-      const users = population.members(n);
-      const until = Math.min(nested.length + users.length, told + left);
-      const members: Resource[] = [];
-      for (let m = told; m < until; m += 1) {
-        const inner = nested[m];
-        members.push(
-          inner !== undefined
-            ? memberResource(population, inner, 'group')
-            : memberResource(population, users[m - nested.length] ?? 0, 'user'),
+      // By number, not by place: who leaves meanwhile moves nobody onto a page that was told already.
+      const keys = [...population.memberGroups(n), ...population.members(n).map((user) => USERS_FROM + user)];
+      const later = keys.filter((key) => key >= told);
+      const members = later
+        .slice(0, left)
+        .map((key) =>
+          key < USERS_FROM
+            ? memberResource(population, key, 'group')
+            : memberResource(population, key - USERS_FROM, 'user'),
         );
-      }
       left -= members.length;
       items.push({ ...part, ...(members.length > 0 && { 'members@delta': members }) });
-      if (until < nested.length + users.length) told = until;
+      const further = later[members.length];
+      if (further !== undefined) told = further;
       else {
         n += 1;
         told = 0;
