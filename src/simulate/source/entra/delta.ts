@@ -56,6 +56,8 @@ interface Token {
   /** In the enumeration: a number and, of a group, the member to go on with. In a delta: rows told. */
   at: [number, number];
   issuedAt: number;
+  /** `$top` of the first request, which holds for the chain; a preference is said with each. */
+  top?: number;
 }
 
 interface Rows {
@@ -284,7 +286,16 @@ export function openDeltas(options: DeltaOptions): Deltas {
         if (!select)
           return graphProblem(400, 'Request_BadRequest', 'A property in $select is not known here.');
         const to = population.sequence();
-        token = { collection, select, from: null, to, at: [0, 0], issuedAt: population.now() };
+        const top = Number(url.searchParams.get('$top') ?? 0);
+        token = {
+          collection,
+          select,
+          from: null,
+          to,
+          at: [0, 0],
+          issuedAt: population.now(),
+          ...(top > 0 && { top }),
+        };
         if (given === 'latest') {
           const end = `${here}?$deltatoken=${seal({ ...token, from: to })}`;
           return {
@@ -314,9 +325,7 @@ export function openDeltas(options: DeltaOptions): Deltas {
           token = { ...token, to: population.sequence(), at: [0, 0] };
         }
       }
-      const wanted = Number(
-        /odata\.maxpagesize=(\d+)/i.exec(prefer)?.[1] ?? url.searchParams.get('$top') ?? usual,
-      );
+      const wanted = Number(/odata\.maxpagesize=(\d+)/i.exec(prefer)?.[1] ?? token.top ?? usual);
       const size = Math.max(1, Math.min(wanted || usual, largest));
       const minimal = /return=minimal/i.test(prefer);
       const { from } = token;
