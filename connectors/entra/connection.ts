@@ -189,12 +189,8 @@ async function* snapshot(
   groups.end();
   // A group whose every part came without a name: a name is what it must have to be known.
   if (unnamed.size > 0) {
-    const ids = [...unnamed];
-    const rows = await graph.readMany(ids.map((id) => `groups/${segment(id) ?? '-'}?$select=id,displayName`));
-    const told = ids.flatMap((id, n) => {
-      const row = rows[n];
-      return row ? [{ id, displayName: nameOf(row) ?? id, changedAt: null }] : [];
-    });
+    const rows = await readById(graph, [...unnamed], (id) => `groups/${id}?$select=id,displayName`);
+    const told = [...rows].map(([id, row]) => ({ id, displayName: nameOf(row) ?? id, changedAt: null }));
     counts.groups += told.length;
     if (told.length > 0) yield { groups: told };
   }
@@ -254,24 +250,37 @@ async function* changes(
   const users = yield* across(graph.follow(from.users, options), async function* (rows) {
     const told: SourceChange[] = [];
     const partial: (Row & { id: string })[] = [];
+    const deleted: string[] = [];
     for (const any of rows) {
       const row = identified(any, 'users');
       const removed = removedOf(row);
-      if (removed) told.push(changeOf({ user: row.id, status: statusAfter(removed) }));
-      else if (isPartial(row)) partial.push(row);
-      else told.push(userChange(row, row, false));
+      if (removed) {
+        told.push(changeOf({ user: row.id, status: statusAfter(removed) }));
+        if (removed === 'changed') deleted.push(row.id);
+      } else if (isPartial(row)) {
+        partial.push(row);
+        if (enabledOf(row) === false) told.push(changeOf({ user: row.id, status: 'suspended' }));
+      } else told.push(userChange(row, row, false));
       if (!removed && enabledOf(row) === null) unknown.withhold(row);
     }
+    // First, so that no leaver waits for the requests below.
+    if (told.length > 0) yield told;
     // Without the other properties a list of e-mails would lose some: they are asked by id, and what the delta says of
     // its own stands over them, for it may be the newer.
-    const whole = await graph.readMany(
-      partial.map(({ id }) => `users/${segment(id) ?? '-'}?$select=${USER_SELECT}`),
-    );
-    partial.forEach((row, n) => {
-      const now = whole[n];
-      told.push(now ? userChange(row, { ...now, ...row }, true) : userChange(row, row, false));
-    });
-    if (told.length > 0) yield told;
+    const whole = await readById(graph, partial.map(idOf), (id) => `users/${id}?$select=${USER_SELECT}`);
+    // A row of a removal has no attributes, though they may have changed before it.
+    const last = await deletedById(graph, deleted);
+    const later = [
+      ...partial.map((row) => {
+        const now = whole.get(row.id);
+        return now ? userChange(row, { ...now, ...row }, true) : userChange(row, row, false);
+      }),
+      ...[...last].map(([id, row]): SourceChange => {
+        const { attributes } = deletedUserOf({ ...row, id });
+        return { kind: 'user', id, attributes, whole: true, changedAt: null };
+      }),
+    ];
+    if (later.length > 0) yield later;
   });
   if (unknown.rows.length > 0) {
     const told = await decided(graph, unknown.rows);
@@ -324,20 +333,11 @@ async function* get(
 ): AsyncGenerator<Fetched[], void, void> {
   for (let n = 0; n < ids.length; n += TOGETHER) {
     const some = ids.slice(n, n + TOGETHER);
-    const askable = some.filter((id) => segment(id) !== undefined);
-    const rows = await readById(graph, askable, (id) => `users/${id}?$select=${USER_SELECT}`);
+    const rows = await readById(graph, some, (id) => `users/${id}?$select=${USER_SELECT}`);
     const hiddenFrom = [...rows.values()].filter((row) => typeof enabledOf(row) !== 'boolean').length;
     if (hiddenFrom > UNKNOWN.never && hiddenFrom === rows.size) throw hidden(hiddenFrom);
-    const gone = askable.filter((id) => !rows.has(id));
-    const deleted = await readById(
-      graph,
-      gone,
-      (id) => `directory/deletedItems/${id}?$select=${USER_SELECT}`,
-    ).catch((error) => {
-      // Who is not among the users is out; whether for good is not to be known without that permission.
-      if (error instanceof ConnectorError && error.status === 403) return new Map<string, Row>();
-      throw error;
-    });
+    const gone = some.filter((id) => !rows.has(id));
+    const deleted = await deletedById(graph, gone);
     const groupsOf = groups ? await groupIds(graph, [...rows.keys()]) : undefined;
     yield some.map((id) => ({
       id,
@@ -373,13 +373,32 @@ async function groupIds(graph: Graph, ids: readonly string[]): Promise<Map<strin
   return found;
 }
 
+/** Those of the ids that there are. */
 async function readById(
   graph: Graph,
   ids: readonly string[],
   path: (encodedId: string) => string,
 ): Promise<Map<string, Row>> {
-  const rows = await graph.readMany(ids.map((id) => path(encodeURIComponent(id))));
-  return new Map(ids.flatMap((id, n) => (rows[n] ? [[id, rows[n]]] : [])));
+  const encoded = ids.flatMap((id) => {
+    const one = segment(id);
+    return one === undefined ? [] : [{ id, path: path(one) }];
+  });
+  const rows = await graph.readMany(encoded.map((one) => one.path));
+  return new Map(encoded.flatMap(({ id }, n) => (rows[n] ? [[id, rows[n]]] : [])));
+}
+
+/** Of the soft-deleted; none without the right to read them: who is not among the users is out in any case. */
+async function deletedById(graph: Graph, ids: readonly string[]): Promise<Map<string, Row>> {
+  try {
+    return await readById(graph, ids, (id) => `directory/deletedItems/${id}?$select=${USER_SELECT}`);
+  } catch (error) {
+    if (error instanceof ConnectorError && error.status === 403) return new Map();
+    throw error;
+  }
+}
+
+function idOf({ id }: { id: string }): string {
+  return id;
 }
 
 /**
@@ -387,10 +406,8 @@ async function readById(
  * @throws ConnectorError `denied` when it still says it of too few
  */
 async function decided(graph: Graph, rows: (Row & { id: string })[]): Promise<SourceUser[]> {
-  const again = await graph.readMany(
-    rows.map(({ id }) => `users/${segment(id) ?? '-'}?$select=id,accountEnabled`),
-  );
-  const enabled = again.map((row) => enabledOf(row ?? {}));
+  const again = await readById(graph, rows.map(idOf), (id) => `users/${id}?$select=id,accountEnabled`);
+  const enabled = rows.map(({ id }) => enabledOf(again.get(id) ?? {}));
   const still = enabled.filter((one) => typeof one !== 'boolean').length;
   if (still > UNKNOWN.never && still === rows.length) throw hidden(still);
   return rows.map((row, n) => userOf(row, statusOf(enabled[n] === true)));

@@ -397,11 +397,24 @@ describe('delta', () => {
     population.erase(2);
     const first = await since(connection, certificate.watermark);
     const user = (n: number) => population.idOf('user', n);
-    expect(of(first.told, user(1))).toMatchObject([{ kind: 'user', status: 'suspended', attributes: {} }]);
+    expect(of(first.told, user(1))).toMatchObject([
+      { kind: 'user', status: 'suspended', attributes: {} },
+      { kind: 'user', attributes: { userName: population.user(1).userName }, whole: true },
+    ]);
     expect(of(first.told, user(2))).toMatchObject([{ kind: 'user', status: 'removed', attributes: {} }]);
     population.restore(1);
     const second = await since(connection, first.watermark);
     expect(of(second.told, user(1))).toMatchObject([{ status: 'active' }]);
+    // Renamed just before: the row of the removal does not say so.
+    population.changeUser(1, { userName: 'new.name@example.com' });
+    population.remove(1);
+    source.mischief.add({ do: 'fail', path: 'deletedItems/', status: 503, times: 0 });
+    const stream = connection.changes(second.watermark);
+    expect((await stream.next()).value).toMatchObject([{ id: user(1), status: 'suspended' }]);
+    await expect(stream.next()).rejects.toMatchObject({ kind: 'unavailable' });
+    source.mischief.clear();
+    const third = await since(connection, second.watermark);
+    expect(of(third.told, user(1))[1]).toMatchObject({ attributes: { userName: 'new.name@example.com' } });
     expect((await got(connection, [user(2)], true))[0]).toEqual({ id: user(2), user: null, groupIds: [] });
   });
 
@@ -692,6 +705,8 @@ describe('delta', () => {
     const { certificate } = await read(connection);
     const { told } = await since(connection, certificate.watermark);
     expect(told).toEqual([
+      // At once, before anything is asked.
+      { kind: 'user', id: 'u1', status: 'suspended', attributes: {}, whole: false, changedAt: null },
       {
         ...{ kind: 'user', id: 'u1', status: 'suspended', whole: true, changedAt: null },
         attributes: {
