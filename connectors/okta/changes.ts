@@ -80,7 +80,7 @@ export async function* changes(
     for (const group of rows.map(readGroup)) {
       const { id, displayName } = group;
       yield [{ kind: 'group', id, displayName, changedAt: group.changedAt }];
-      const seen = Date.now();
+      const seen = client.earlier(new Date()).getTime();
       const moved = group.membersChangedAt?.getTime();
       if (isEveryone(group)) {
         if (everyone === id) continue;
@@ -114,8 +114,9 @@ export async function* changes(
 
   const at = new Date(Math.max(since.at.getTime(), client.earlier(startedAt).getTime()));
   const oldest = at.getTime() - tuning.overlapMs;
+  const readAt = client.earlier(startedAt).getTime();
   const events = log.events.filter(
-    ({ published }) => published >= oldest && startedAt.getTime() - published >= SETTLED_MS,
+    ({ published }) => published >= oldest && readAt - published >= SETTLED_MS,
   );
   const kept = Object.entries(groups).filter(([, { moved }]) => moved > oldest);
   return {

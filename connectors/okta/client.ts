@@ -53,6 +53,7 @@ export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tu
           method: 'POST',
           headers: { Accept: 'application/json', 'Content-Type': 'application/x-www-form-urlencoded' },
           body: form,
+          ...(client.http.agent && { agent: client.http.agent }),
         }),
       )
     : undefined;

@@ -27,7 +27,7 @@ export interface ListOptions {
 
 /**
  * @param path below the org's URL, encoded
- * @returns whether the list is there; null for a 404
+ * @returns null when it answers 404, or does from some page on: what it hangs on is gone, or the address is wrong
  */
 export async function* list(
   okta: Okta,
@@ -43,7 +43,7 @@ export async function* list(
   for (let page = 1; ; page += 1) {
     asked.add(url);
     const received = await okta.get(url);
-    if (received.status === 404 && page === 1) return null;
+    if (received.status === 404) return null;
     if (!Array.isArray(received.value)) {
       throw new ConnectorError(
         'malformed',

@@ -3,7 +3,6 @@
  * once for each of several calls at the same time, and takes an error's body for a token.
  * https://developer.okta.com/docs/guides/implement-oauth-for-okta-serviceapp/main/
  */
-import { randomUUID } from 'node:crypto';
 import { SignJWT } from 'jose';
 import { ConnectorError } from '../connector.ts';
 import { type OktaConfig, readKey, scopesOf } from './config.ts';
@@ -35,12 +34,12 @@ export function openTokens(
     if (!signing)
       throw new ConnectorError('denied', 'The private key cannot be read. Give it again as JWK or PEM.');
     const path = '/oauth2/v1/token';
+    // Without jti, which may be used once: the request is sent again when its answer was lost.
     const assertion = await new SignJWT({})
       .setProtectedHeader({ alg: signing.alg, ...(signing.kid !== undefined && { kid: signing.kid }) })
       .setAudience(config.orgUrl + path)
       .setIssuer(config.clientId)
       .setSubject(config.clientId)
-      .setJti(randomUUID())
       .setIssuedAt()
       .setExpirationTime('5m')
       .sign(signing.key);

@@ -88,6 +88,9 @@ export interface Transport {
   earlier(ours: Date): Date;
 }
 
+/** Between two requests while some of a limit is left, however long its window. */
+const LONGEST_PACE_MS = 10_000;
+
 /** 1000 members of a group with long profiles are about 3 MB. */
 const MAX_BYTES = 64 * 1024 * 1024;
 
@@ -176,7 +179,8 @@ export function openTransport(options: TransportOptions): Transport {
               { status: 429 },
             );
           }
-          await wait(toldToWait(received.headers) ?? backoffMs, what);
+          // Okta's windows last a minute: without a word, the tries together outlast one.
+          await wait(toldToWait(received.headers) ?? 8 * backoffMs, what);
           continue;
         }
         if (received.status >= 500) {
@@ -214,10 +218,11 @@ export function openTransport(options: TransportOptions): Transport {
   }
 }
 
-/** In the last tenth of a limit, the rest is spread over its window; others use the same limit. */
+/** In the last tenth of a limit, the rest is spread over its window, since others use the same limit. */
 function paceOf(known: { limit: number; remaining: number; resetAt: number } | undefined): number {
   if (!known || known.remaining > known.limit / 10) return 0;
-  return Math.max(0, known.resetAt - Date.now()) / (known.remaining + 1);
+  const leftMs = Math.max(0, known.resetAt - Date.now());
+  return known.remaining === 0 ? leftMs : Math.min(LONGEST_PACE_MS, leftMs / (known.remaining + 1));
 }
 
 /** By the answer's own Date, since the reset is by Okta's clock. */

@@ -14,13 +14,19 @@ import {
   type Watermark,
 } from '../../connectors/connector.ts';
 import { seeded } from '../../src/simulate/random.ts';
-import type { State } from '../../src/simulate/source/population.ts';
-import { operateAtRandom, type Population, type Source } from '../../src/simulate/source/source.ts';
+import {
+  operateAtRandom,
+  type Population,
+  type Source,
+  type State,
+} from '../../src/simulate/source/source.ts';
 
 export interface Simulated {
   source: Source;
   /** With small pages and little patience: two tries, milliseconds between them. */
-  connect(options?: Pick<ConnectOptions<unknown>, 'onCall'> & { signal?: AbortSignal }): Promise<Connection>;
+  connect(
+    options?: Pick<ConnectOptions<unknown>, 'onCall' | 'onWait'> & { signal?: AbortSignal },
+  ): Promise<Connection>;
 }
 
 export interface Subject {
@@ -173,7 +179,7 @@ export function conforms(subject: Subject): void {
       await connection.close();
     });
 
-    test('an abort ends a request under way, and a wait', async () => {
+    test('an abort ends a request under way', async () => {
       const { source, connect } = await start();
       const stop = new AbortController();
       const connection = await connect({ signal: stop.signal });
@@ -186,6 +192,25 @@ export function conforms(subject: Subject): void {
       await asked;
       stop.abort(new Error('stopped'));
       expect(await outcome).toBe('ended');
+      await connection.close();
+    });
+
+    test('an abort ends the waiting for a limit', async () => {
+      const { source, connect } = await start();
+      const stop = new AbortController();
+      const connection = await connect({
+        signal: stop.signal,
+        onWait: () => stop.abort(new Error('stopped')),
+      });
+      source.mischief.add({
+        do: 'throttle',
+        path: subject.pages.source,
+        says: 'both',
+        seconds: 90,
+        times: 0,
+      });
+      await expect(read(connection)).rejects.toThrow();
+      expect(source.requests.filter((r) => r.status === 429)).toHaveLength(1);
       await connection.close();
     });
 
@@ -213,7 +238,7 @@ export function conforms(subject: Subject): void {
     });
 
     test(`changes applied to what was before equal a fresh snapshot (seed ${SEED})`, async () => {
-      for (let run = 0; run < 4; run += 1) {
+      for (let run = 0; run < Number(process.env.LOCKSTEP_TEST_RUNS ?? 4); run += 1) {
         const seed = SEED + run;
         const { source, connect } = await start({ seed, users: 17, groups: 4 });
         const { population } = source;
@@ -233,6 +258,25 @@ export function conforms(subject: Subject): void {
             key === 'at' ? new Date(value) : value,
           );
         }
+        await connection.close();
+      }
+    });
+
+    test(`what moves while a snapshot or a pull runs is told by the next (seed ${SEED})`, async () => {
+      for (let run = 0; run < Number(process.env.LOCKSTEP_TEST_RUNS ?? 4); run += 1) {
+        const seed = SEED + run;
+        const { source, connect } = await start({ seed });
+        const random = seeded(seed);
+        const did: string[] = [];
+        const operate = () => did.push(operateAtRandom(source.population, random));
+        const connection = await connect();
+        const { picture, certificate } = await read(connection, operate);
+        const startedAt = Date.now();
+        const during = await follow(connection, certificate.watermark, picture, operate);
+        expect(during.at.getTime()).toBeLessThanOrEqual(startedAt);
+        await follow(connection, during, picture);
+        const words = `seed ${seed}: ${did.join('; ')}`;
+        expect(withoutRemoved(picture), words).toEqual(withoutRemoved(truth(source.population, subject)));
         await connection.close();
       }
     });
@@ -284,7 +328,11 @@ export function conforms(subject: Subject): void {
   });
 }
 
-export async function read(connection: Connection): Promise<{
+/** @param onPage called after each page */
+export async function read(
+  connection: Connection,
+  onPage?: () => void,
+): Promise<{
   picture: Picture;
   certificate: Certificate;
   rows: Certificate['counts'];
@@ -297,6 +345,7 @@ export async function read(connection: Connection): Promise<{
   for (;;) {
     const next = await stream.next();
     if (next.done) return { picture, certificate: next.value, rows, pages };
+    onPage?.();
     pages.push(next.value);
     for (const user of next.value.users ?? []) {
       rows.users += 1;
@@ -314,11 +363,17 @@ export async function read(connection: Connection): Promise<{
 }
 
 /** Takes in what moved, as a reader would. */
-export async function follow(connection: Connection, since: Watermark, picture: Picture): Promise<Watermark> {
+export async function follow(
+  connection: Connection,
+  since: Watermark,
+  picture: Picture,
+  onBatch?: () => void,
+): Promise<Watermark> {
   const stream = connection.changes(since);
   for (;;) {
     const next = await stream.next();
     if (next.done) return next.value;
+    onBatch?.();
     for (const change of next.value) take(picture, change);
   }
 }

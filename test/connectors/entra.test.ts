@@ -255,6 +255,48 @@ describe('requests', () => {
     await expect(read(connection)).rejects.toMatchObject({ kind: 'unavailable' });
   });
 
+  test('an answer that trickles ends at its deadline too', async () => {
+    const server = createServer((req, res) => {
+      if (req.url?.endsWith('/token')) return void res.end('{"access_token":"opaque","expires_in":3600}');
+      res.writeHead(200, { 'content-type': 'application/json' });
+      const timer = setInterval(() => res.write(' '), 10);
+      res.once('close', () => clearInterval(timer));
+    });
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    running.push({
+      stop: () => {
+        server.closeAllConnections();
+        server.close();
+      },
+    });
+    const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+    const config = { entraTenantId: 'x', clientId: 'x', clientSecret: 'x', graphUrl: url, authorityUrl: url };
+    await expect(read(await connect(config, {}, { timeoutMs: 100 }))).rejects.toMatchObject({
+      ...{ kind: 'unavailable', message: expect.stringContaining('did not answer within') },
+    });
+  });
+
+  test('a redirect is not followed, and says so', async () => {
+    const source = await tenant();
+    source.mischief.add({ do: 'foreign', path: 'users/delta', location: true });
+    await expect(read(await connect(source.config))).rejects.toMatchObject({
+      ...{ kind: 'malformed', status: 302, message: expect.stringContaining('redirect') },
+    });
+  });
+
+  test('a watermark that names another host gets no request and no token', async () => {
+    const source = await tenant();
+    const foreign = await odd(() => ({ body: { value: [] } }));
+    const connection = await connect({ ...source.config });
+    const { certificate } = await read(connection);
+    const port = new URL(foreign.url).port;
+    for (const users of [`https://127.0.0.1:${port}/v1.0/users/delta`, `${foreign.url}/v1.0/users/delta`]) {
+      const state = { ...(certificate.watermark.state as object), users };
+      await expect(since(connection, { at: new Date(), state })).rejects.toMatchObject({ kind: 'malformed' });
+    }
+    expect(foreign.requests).toEqual([]);
+  });
+
   test('inner $batch 429s and 5xx are asked again, and answers out of order go to whom they belong', async () => {
     const source = await tenant({ population: { users: 60 } });
     const connection = await connect(source.config);
@@ -353,6 +395,17 @@ describe('delta', () => {
       expect(picture.users.has(population.idOf('user', 4))).toBe(false);
       expect(picture.groups.has(population.idOf('group', 0))).toBe(false);
     }
+  });
+
+  test('a watermark is of before the first request: what comes to be meanwhile is told again', async () => {
+    const source = await tenant();
+    const connection = await connect(source.config);
+    const { certificate } = await read(connection);
+    expect(certificate.watermark.at.getTime()).toBeLessThanOrEqual(source.requests[0]?.at ?? 0);
+    source.clearRequests();
+    const stream = connection.changes(certificate.watermark);
+    const next = await stream.next();
+    expect(next.done && next.value.at.getTime()).toBeLessThanOrEqual(source.requests[0]?.at ?? 0);
   });
 
   test('tokens live about 7 days', async () => {

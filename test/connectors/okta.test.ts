@@ -13,7 +13,7 @@ import { configurationHash, type OktaConfig } from '../../connectors/okta/config
 import { connectOkta, kind } from '../../connectors/okta/connector.ts';
 import { CUSTOM, ENTERPRISE, readUser } from '../../connectors/okta/profile.ts';
 import type { Tuning } from '../../connectors/okta/transport.ts';
-import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/okta/okta.ts';
+import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/source.ts';
 import { conforms, emptyPicture, follow, got, read, take, truth, withoutRemoved } from './conformance.ts';
 
 const IMPATIENT = { attempts: 2, backoffMs: 1, timeoutMs: 5_000 };
@@ -68,10 +68,12 @@ async function connect(
 /** A server that answers what no simulator would. */
 async function odd(answer: (req: IncomingMessage, res: ServerResponse) => void) {
   const requests: string[] = [];
+  const connections: unknown[] = [];
   const server: Server = createServer((req, res) => {
     requests.push(req.url ?? '');
     answer(req, res);
   });
+  server.on('connection', (socket) => connections.push(socket));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   running.push({
     stop: () => {
@@ -80,7 +82,7 @@ async function odd(answer: (req: IncomingMessage, res: ServerResponse) => void) 
     },
   });
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
-  return { url, requests, config: { orgUrl: url, token: 'secret-token' } };
+  return { url, requests, connections, config: { orgUrl: url, token: 'secret-token' } };
 }
 
 async function moved(connection: Awaited<ReturnType<typeof connect>>, since: Watermark) {
@@ -310,6 +312,13 @@ test('neither OKTA_CLIENT_* nor okta.yaml is ever used', async () => {
   }
 });
 
+test('requests share a connection', async () => {
+  const server = await odd((_req, res) => res.end('[]'));
+  await read(await connect(server.config));
+  expect(server.requests.length).toBe(4);
+  expect(server.connections).toHaveLength(1);
+});
+
 // What Okta does.
 
 test('DEPROVISIONED users are in the snapshot although an unfiltered list omits them', async () => {
@@ -377,6 +386,22 @@ test('without the log, a change of members is found by lastMembershipUpdated, an
   ]);
   expect(picture).toEqual(truth(source.population, subject));
   expect(source.requests.filter((r) => r.path.startsWith('/api/v1/logs'))).toEqual([]);
+});
+
+test('a group that moved after the newest event that the log has of it is listed whole', async () => {
+  let lateMs = 30_000;
+  const source = await org({
+    unlogged: (entry) => entry.kind === 'member_added',
+    population: { suspended: 0, removed: 0, now: () => Date.now() - lateMs },
+  });
+  const { population } = source;
+  const connection = await connect(source.config);
+  const { certificate, picture } = await read(connection);
+  population.removeMembers(0, [population.members(0)[0] ?? -1]);
+  lateMs = 25_000;
+  population.addMembers(0, [22, 21, 20]);
+  await follow(connection, certificate.watermark, picture);
+  expect(picture).toEqual(truth(population, subject));
 });
 
 test('times are as exact as the log has them, deletions and memberships included', async () => {
@@ -501,6 +526,11 @@ test('a group that is deleted while it is read is no fault; one that is there bu
   const erased = source.requested(/\/groups\/\w+\/users/).then(() => source.population.eraseGroup(3));
   expect((await read(connection)).certificate.counts.groups).toBe(4);
   await erased;
+  // Between two pages as well.
+  source.mischief.add({ do: 'slow', ms: 0, path: '/groups/\\w+/users.*after' });
+  const next = source.requested(/\/groups\/\w+\/users.*after/).then(() => source.population.eraseGroup(0));
+  expect((await read(connection)).certificate.counts.groups).toBe(3);
+  await next;
   source.mischief.add({ do: 'fail', status: 404, path: '/groups/\\w+/users', times: 0 });
   await expect(read(connection)).rejects.toMatchObject({ kind: 'malformed', status: 404 });
 });

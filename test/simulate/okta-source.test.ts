@@ -6,7 +6,7 @@ import { importJWK, SignJWT } from 'jose';
 import { fetch } from 'undici';
 import { afterEach, expect, test } from 'vitest';
 import { kind } from '../../connectors/okta/connector.ts';
-import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/okta/okta.ts';
+import { type OktaSource, type OktaSourceOptions, startOkta } from '../../src/simulate/source/source.ts';
 
 const open: OktaSource[] = [];
 afterEach(async () => {
@@ -157,6 +157,48 @@ test('a rate limit is told by endpoint on each answer, and ends with its window'
   ]);
 });
 
+test("Okta's SDK, as it comes, reads the org into its own models", async () => {
+  const { source } = await org({ rateLimit: { requests: 1000, windowSeconds: 60 } });
+  source.population.removeMembers(1, [source.population.members(1)[0] ?? -1]);
+  const { default: sdk } = await import('@okta/okta-sdk-nodejs');
+  const privateKey = source.oauth.privateKey;
+  const scopes = ['okta.users.read', 'okta.groups.read', 'okta.logs.read'];
+  for (const client of [
+    new sdk.Client({ ...source.config, cacheMiddleware: null as never }),
+    new sdk.Client({
+      ...source.oauth,
+      authorizationMode: 'PrivateKey',
+      scopes,
+      privateKey,
+      cacheMiddleware: null as never,
+    }),
+  ]) {
+    const users = [];
+    for await (const user of await client.userApi.listUsers({ limit: 8 })) users.push(user);
+    expect(users[0]).toBeInstanceOf(sdk.User);
+    expect(users[0]?.lastUpdated).toBeInstanceOf(Date);
+    expect(users.length).toBeGreaterThan(16);
+    const groups = [];
+    for await (const group of await client.groupApi.listGroups()) groups.push(group);
+    expect(groups.map((g) => g?.profile?.name)).toEqual(
+      [0, 1, 2, 3].map((n) => source.population.group(n).name),
+    );
+    expect(groups[1]?.lastMembershipUpdated?.getTime()).toBeGreaterThan(Date.now() - 60_000);
+    const groupId = groups[1]?.id ?? '';
+    const members = [];
+    for await (const member of await client.groupApi.listGroupUsers({ groupId })) members.push(member?.id);
+    expect(members).toHaveLength(source.population.members(1).length);
+    const since = '2020-01-01T00:00:00.000Z';
+    const log = await client.systemLogApi.listLogEvents({
+      since,
+      until: '2099-01-01T00:00:00.000Z',
+    });
+    const first = await log.next();
+    expect(first.value).toBeInstanceOf(sdk.LogEvent);
+    expect(first.value?.eventType).toBe('group.user_membership.remove');
+  }
+});
+
 test('100,000 users stand in seconds, and a page of them costs a page', async () => {
   const { source, all, ask } = await org({ population: { users: 100_000, groups: 500 } });
   expect((await ask('/api/v1/users?limit=200')).rows).toHaveLength(200);
@@ -198,4 +240,20 @@ test('lockstep simulate okta serves until it is stopped, and its first line is w
   expect(mischief.counts).toEqual({ fail: 1 });
   child.kill('SIGTERM');
   expect(await once(child, 'exit')).toEqual([0, null]);
+});
+
+test('a rule that is none and a port that is taken are said in a line, with status 1', async () => {
+  const { source } = await org();
+  for (const wrong of [
+    ['--mischief', 'nonsense'],
+    ['--port', String(source.port)],
+  ]) {
+    const child = spawn(process.execPath, ['src/main.ts', 'simulate', 'okta', ...wrong]);
+    let said = '';
+    child.stderr.on('data', (chunk) => {
+      said += chunk;
+    });
+    expect(await once(child, 'close')).toEqual([1, null]);
+    expect(said).toMatch(/^lockstep: (nonsense is no mischief|listen EADDRINUSE.*Give another --port)/);
+  }
 });

@@ -9,6 +9,19 @@ export interface RunOptions {
   stdout?: NodeJS.WritableStream | undefined;
 }
 
+/** @returns undefined after words on stderr, for what a person can put right: a port that is taken, a rule that is none */
+export async function startOrSay<S>(start: () => Promise<S>): Promise<S | undefined> {
+  try {
+    return await start();
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    const words =
+      code === 'EADDRINUSE' ? `${message}. Give another --port, or none for any free one.` : message;
+    process.stderr.write(`lockstep: ${words}\n`);
+    return undefined;
+  }
+}
+
 /** @param config what a directory of this kind takes */
 export async function serveUntilStopped(
   name: string,

@@ -1,5 +1,6 @@
 /** The public face of the simulated directories that a connector pulls from. */
 export { type Mischief, type MischiefInput, openMischief, readMischief } from './mischief.ts';
+export { type OktaSource, type OktaSourceOptions, startOkta } from './okta/okta.ts';
 export { type Operation, operate } from './operation.ts';
 export {
   type Entry,
@@ -8,6 +9,7 @@ export {
   operateAtRandom,
   type Population,
   type PopulationOptions,
+  type State,
   uuidOf,
 } from './population.ts';
 export {

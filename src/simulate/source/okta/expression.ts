@@ -1,10 +1,10 @@
 /**
- * Okta's `filter` and `search`: comparisons of an attribute with a quoted value, `pr`, `and`, `or`, `not`, parentheses.
+ * Okta's `filter` and `search`: comparisons of an attribute with a quoted value, `pr`, `and`, `or`, parentheses.
  * https://developer.okta.com/docs/api/#filter
  */
 
-/** What an attribute of the thing is; several values match when one does. */
-export type Values = (attribute: string) => string | readonly string[] | undefined;
+/** What an attribute of the thing is: a text, a time (milliseconds since 1970), or texts of which one must match. */
+export type Values = (attribute: string) => string | number | readonly string[] | undefined;
 
 /** @throws Error that says what was not understood, in Okta's words' place */
 export function readExpression(text: string): (values: Values) => boolean {
@@ -45,18 +45,17 @@ export function readExpression(text: string): (values: Values) => boolean {
       if (next().text !== ')') end('a parenthesis is not closed');
       return inner;
     }
-    if (word.text === 'not') {
-      const inner = term();
-      return (values) => !inner(values);
-    }
     const operator = next().text.toLowerCase();
     if (operator === 'pr') return (values) => values(word.text) !== undefined;
     const value = next();
     if (!value.quoted && !/^(true|false|[\d.]+)$/.test(value.text)) end(`${value.text} is not quoted`);
     const wanted = value.text.toLowerCase();
+    const wantedAt = Date.parse(value.text);
     const test = comparison(operator) ?? end(`unknown operator ${operator}`);
+    const compare = order(operator);
     return (values) => {
       const has = values(word.text);
+      if (typeof has === 'number') return compare(has - wantedAt);
       return (typeof has === 'object' ? has : [has]).some(
         (one) => one !== undefined && test(one.toLowerCase(), wanted),
       );
@@ -65,29 +64,39 @@ export function readExpression(text: string): (values: Values) => boolean {
 }
 
 function comparison(operator: string): ((has: string, wanted: string) => boolean) | undefined {
-  const order = (test: (difference: number) => boolean) => (has: string, wanted: string) => {
-    const [a, b] = [Date.parse(has), Date.parse(wanted)];
-    return test(Number.isNaN(a) || Number.isNaN(b) ? (has < wanted ? -1 : has > wanted ? 1 : 0) : a - b);
-  };
   switch (operator) {
-    case 'eq':
-      return (has, wanted) => has === wanted;
-    case 'ne':
-      return (has, wanted) => has !== wanted;
     case 'sw':
       return (has, wanted) => has.startsWith(wanted);
     case 'co':
       return (has, wanted) => has.includes(wanted);
+    case 'eq':
     case 'gt':
-      return order((d) => d > 0);
     case 'ge':
-      return order((d) => d >= 0);
     case 'lt':
-      return order((d) => d < 0);
-    case 'le':
-      return order((d) => d <= 0);
+    case 'le': {
+      const compare = order(operator);
+      return (has, wanted) => compare(has < wanted ? -1 : has > wanted ? 1 : 0);
+    }
     default:
       return undefined;
+  }
+}
+
+/** Of a difference; what has no order never holds. */
+function order(operator: string): (difference: number) => boolean {
+  switch (operator) {
+    case 'eq':
+      return (d) => d === 0;
+    case 'gt':
+      return (d) => d > 0;
+    case 'ge':
+      return (d) => d >= 0;
+    case 'lt':
+      return (d) => d < 0;
+    case 'le':
+      return (d) => d <= 0;
+    default:
+      return () => false;
   }
 }
 

@@ -2,7 +2,8 @@
 import type { Entry, Population, User } from '../population.ts';
 
 /** Okta's times of users and groups are whole seconds; the System Log's are not. */
-const second = (at: number) => new Date(Math.floor(at / 1000) * 1000).toISOString();
+const cut = (at: number) => Math.floor(at / 1000) * 1000;
+const second = (at: number) => new Date(cut(at)).toISOString();
 
 /** https://developer.okta.com/docs/api/openapi/okta-management/management/tag/User/ */
 export function statusOf(population: Population, n: number): string {
@@ -20,18 +21,18 @@ export function statusOf(population: Population, n: number): string {
 /** Cheap attributes first: a filter over everybody computes names only when it asks for them. */
 export function userValues(population: Population, n: number) {
   let user: User | undefined;
-  return (attribute: string): string | undefined => {
+  return (attribute: string): string | number | undefined => {
     switch (attribute) {
       case 'status':
         return statusOf(population, n);
       case 'lastUpdated':
-        return second(population.changedAtOf(n));
+        return cut(population.changedAtOf(n));
       case 'statusChanged':
-        return second(population.stateChangedAtOf(n));
+        return cut(population.stateChangedAtOf(n));
     }
     user ??= population.user(n);
     if (attribute === 'id') return user.id;
-    if (attribute === 'created') return second(user.createdAt);
+    if (attribute === 'created') return cut(user.createdAt);
     const value = profile(population, user)[attribute.replace(/^profile\./, '')];
     return value ?? undefined;
   };
@@ -63,18 +64,18 @@ export function userResource(population: Population, n: number, baseUrl: string)
 
 export function groupValues(population: Population, n: number) {
   const group = population.group(n);
-  return (attribute: string): string | undefined => {
+  return (attribute: string): string | number | undefined => {
     switch (attribute) {
       case 'id':
         return group.id;
       case 'type':
         return 'OKTA_GROUP';
       case 'lastUpdated':
-        return second(group.changedAt);
+        return cut(group.changedAt);
       case 'lastMembershipUpdated':
-        return second(group.membersChangedAt);
+        return cut(group.membersChangedAt);
       case 'created':
-        return second(group.createdAt);
+        return cut(group.createdAt);
       case 'profile.name':
         return group.name;
       default:

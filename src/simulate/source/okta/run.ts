@@ -1,6 +1,6 @@
 /** `lockstep simulate okta`. */
 import { openMischief, readMischief } from '../mischief.ts';
-import { type RunOptions, serveUntilStopped } from '../run.ts';
+import { type RunOptions, serveUntilStopped, startOrSay } from '../run.ts';
 import { startOkta } from './okta.ts';
 
 export interface SimulateOktaOptions extends RunOptions {
@@ -19,17 +19,20 @@ export interface SimulateOktaOptions extends RunOptions {
 
 /** @returns the exit status, once it is stopped */
 export async function runSimulateOkta(options: SimulateOktaOptions): Promise<number> {
-  const okta = await startOkta({
-    population: {
-      ...(options.seed !== undefined && { seed: options.seed }),
-      ...(options.users !== undefined && { users: options.users }),
-      ...(options.groups !== undefined && { groups: options.groups }),
-    },
-    mischief: openMischief((options.mischief ?? []).flatMap(readMischief)),
-    ...(options.port !== undefined && { port: options.port }),
-    ...(options.rateLimit !== undefined && {
-      rateLimit: { requests: options.rateLimit, windowSeconds: 60 },
+  const okta = await startOrSay(async () =>
+    startOkta({
+      population: {
+        ...(options.seed !== undefined && { seed: options.seed }),
+        ...(options.users !== undefined && { users: options.users }),
+        ...(options.groups !== undefined && { groups: options.groups }),
+      },
+      mischief: openMischief((options.mischief ?? []).flatMap(readMischief)),
+      ...(options.port !== undefined && { port: options.port }),
+      ...(options.rateLimit !== undefined && {
+        rateLimit: { requests: options.rateLimit, windowSeconds: 60 },
+      }),
     }),
-  });
+  );
+  if (!okta) return 1;
   return serveUntilStopped('Okta', okta, options.oauth ? okta.oauth : okta.config, options);
 }
