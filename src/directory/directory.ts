@@ -256,6 +256,81 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     { parallel: 4, limit: 64 },
   );
 
+  interface GroupWrite {
+    caller: Caller;
+    id: string;
+    version: number | null;
+    program: GroupProgram;
+    receivedAt: Date;
+  }
+
+  /** One after the other in one statement. @throws what PostgreSQL throws; then none of them was applied */
+  async function applyAll(writes: [GroupWrite, ...GroupWrite[]]): Promise<GroupWritten[]> {
+    const [{ caller }] = writes;
+    const programs = writes.map(({ id, version, program, receivedAt }) => ({
+      id,
+      version,
+      program: programRow(program),
+      source_at: receivedAt,
+    }));
+    const { rows } = await retryDeadlock(() =>
+      pool.query<{ result: GroupResult }>({
+        name: 'mirror_group_apply',
+        text: `select mirror_group_apply($1, $2, $3::text::bit(256), $4, r.id, r.version, r.program, r.source_at) as result
+          from jsonb_to_recordset($5) as r(id uuid, version integer, program jsonb, source_at timestamptz)`,
+        values: [...callerValues(caller), JSON.stringify(programs)],
+      }),
+    );
+    const committedAt = new Date();
+    return writes.map(({ receivedAt }, i): GroupWritten => {
+      const result = rows[i]?.result;
+      if (!result) return { outcome: 'not_found' };
+      if (result.outcome === 'unknown_members') return result;
+      if (result.outcome !== 'ok') return { outcome: result.outcome };
+      if (result.changed) onCommitted(caller.directoryId, receivedAt, committedAt);
+      return {
+        outcome: 'ok',
+        changed: result.changed,
+        version: result.version,
+        createdAt: new Date(result.created_at),
+        updatedAt: new Date(result.updated_at),
+        changes: changesOf(result),
+      };
+    });
+  }
+
+  async function applyOne(write: GroupWrite): Promise<GroupWritten> {
+    try {
+      const [written] = await applyAll([write]);
+      return written ?? { outcome: 'not_found' };
+    } catch (error) {
+      if (isUniqueViolation(error)) return { outcome: 'uniqueness' };
+      throw error;
+    }
+  }
+
+  // Writers of one group wait for its lock in any case; together they also share a commit. One whom PostgreSQL refuses
+  // must not fail the others, so they then go one by one.
+  const applyGrouped = batch<GroupWrite, PromiseSettledResult<GroupWritten>>(
+    async (_key, writes) => {
+      const [first, ...more] = writes;
+      if (!first) return [];
+      if (more.length > 0) {
+        try {
+          const written = await applyAll([first, ...more]);
+          return written.map((value) => ({ status: 'fulfilled', value }));
+        } catch (error) {
+          // After a lost connection nobody knows whether they were applied, and a second time is not the first one's.
+          if (!isRefusal(error)) throw error;
+        }
+      }
+      const settled: PromiseSettledResult<GroupWritten>[] = [];
+      for (const write of writes) settled.push(...(await Promise.allSettled([applyOne(write)])));
+      return settled;
+    },
+    { parallel: 1, limit: 32 },
+  );
+
   const find = openFind(pool);
 
   return {
@@ -327,32 +402,10 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     },
 
     async applyGroup(caller, id, version, program, receivedAt) {
-      const values = [...callerValues(caller), id, version, JSON.stringify(programRow(program)), receivedAt];
-      try {
-        const { rows } = await retryDeadlock(() =>
-          pool.query<{ result: GroupResult }>({
-            name: 'mirror_group_apply',
-            text: 'select mirror_group_apply($1, $2, $3::text::bit(256), $4, $5, $6, $7, $8) as result',
-            values,
-          }),
-        );
-        const result = rows[0]?.result;
-        if (!result) return { outcome: 'not_found' };
-        if (result.outcome === 'unknown_members') return result;
-        if (result.outcome !== 'ok') return { outcome: result.outcome };
-        if (result.changed) onCommitted(caller.directoryId, receivedAt, new Date());
-        return {
-          outcome: 'ok',
-          changed: result.changed,
-          version: result.version,
-          createdAt: new Date(result.created_at),
-          updatedAt: new Date(result.updated_at),
-          changes: changesOf(result),
-        };
-      } catch (error) {
-        if (isUniqueViolation(error)) return { outcome: 'uniqueness' };
-        throw error;
-      }
+      const write = { caller, id, version, program, receivedAt };
+      const settled = await applyGrouped(`${callerKey(caller)}/${id}`, write);
+      if (settled.status === 'rejected') throw settled.reason;
+      return settled.value;
     },
 
     find,
@@ -441,6 +494,11 @@ function programRow(program: GroupProgram): Record<string, unknown> {
   if (program.add) row.add = program.add;
   if (program.remove) row.remove = program.remove;
   return row;
+}
+
+/** What PostgreSQL refuses for what a statement says (SQLSTATE classes 22, 23 and 40, 42, P0): nothing was written. */
+function isRefusal(error: unknown): boolean {
+  return /^(22|23|40|42|P0)/.test(String((error as { code?: unknown }).code ?? ''));
 }
 
 function isUniqueViolation(error: unknown): boolean {

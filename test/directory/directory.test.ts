@@ -111,3 +111,55 @@ async function tenantOf(directoryId: string): Promise<string | undefined> {
   );
   return rows[0]?.tenant_id;
 }
+
+test('writers of one group who go together: each gets its own answer, and a refused one fails nobody', async () => {
+  const { caller } = directory;
+  const at = new Date();
+  const people = Array.from({ length: 30 }, () => uuidv7());
+  await Promise.all(people.map((id, i) => store.createUser(caller, { ...facts(`together${i}`), id }, at)));
+  const name = (displayName: string) => ({ create: true as const, displayName, doc: { schemas: [] } });
+  const [id, other, stranger] = [uuidv7(), uuidv7(), uuidv7()];
+  await store.applyGroup(caller, id, null, name('Together'), at);
+  await store.applyGroup(caller, other, null, name('Taken'), at);
+  committed.length = 0;
+  const written = await Promise.all([
+    ...people.map((person) => store.applyGroup(caller, id, null, { add: [person] }, at)),
+    store.applyGroup(caller, id, 1, { add: people.slice(0, 1) }, at),
+    store.applyGroup(caller, id, null, { add: [stranger] }, at),
+    // PostgreSQL refuses the whole statement for this one.
+    store.applyGroup(caller, id, null, { displayName: 'Taken' }, at),
+    store.applyGroup(caller, id, null, { remove: people.slice(0, 1) }, at),
+    store.applyGroup(caller, id, null, { remove: people.slice(0, 1) }, at),
+  ]);
+  const outcomes = written.map((w) => w.outcome);
+  expect(outcomes.slice(0, 30)).toEqual(people.map(() => 'ok'));
+  expect(outcomes.slice(30)).toEqual(['stale', 'unknown_members', 'uniqueness', 'ok', 'ok']);
+  expect(written.flatMap((w) => (w.outcome === 'ok' ? [w.version] : []))).toEqual([
+    ...people.map((_, i) => i + 2),
+    32,
+    32,
+  ]);
+  expect(committed).toHaveLength(31);
+  const read = await store.readGroup(caller, id, true);
+  const members = read.outcome === 'ok' ? JSON.parse(read.row.related ?? '[]') : [];
+  expect(members.map((m: { value: string }) => m.value).toSorted()).toEqual(people.slice(1).toSorted());
+});
+
+test('sixteen writers of one version of a group have exactly one winner', async () => {
+  const { caller } = directory;
+  const id = uuidv7();
+  await store.applyGroup(
+    caller,
+    id,
+    null,
+    { create: true, displayName: 'Race', doc: { schemas: [] } },
+    new Date(),
+  );
+  const written = await Promise.all(
+    Array.from({ length: 16 }, (_, i) =>
+      store.applyGroup(caller, id, 1, { externalId: `x${i}` }, new Date()),
+    ),
+  );
+  expect(written.filter((w) => w.outcome === 'ok')).toHaveLength(1);
+  expect(written.filter((w) => w.outcome === 'stale')).toHaveLength(15);
+});

@@ -320,5 +320,9 @@ describe('changing', () => {
       ].sort(),
     );
     expect(groups[0]?.$ref).toBe(`${client.base}/Groups/${groups[0]?.value}`);
+    // A page reads the groups of all its users at once.
+    await create('nested-too@example.com');
+    const page = (await client.get('/Users?filter=userName sw "nested"')).body.Resources;
+    expect(page?.map((user: { groups?: unknown }) => user.groups)).toEqual([groups, undefined]);
   });
 });
