@@ -68,6 +68,19 @@ describe('sorting', () => {
   const names = async (query: string) =>
     (await client.get(`/Users?count=8&${query}`)).body.Resources.map((r) => r.userName);
 
+  test('every page of a list stands in the order of the whole', async () => {
+    for (const order of ['', '&sortBy=title', '&sortBy=userName&sortOrder=descending', '&filter=title pr']) {
+      const crawled: string[] = [];
+      for (let startIndex = 1; startIndex <= 12; startIndex += 3) {
+        const { body } = await client.get(`/Users?startIndex=${startIndex}&count=3${order}`);
+        crawled.push(...(body.Resources ?? []).map((user: { id: string }) => user.id));
+      }
+      const { body: head } = await client.get(`/Users?count=8${order}`);
+      const whole = (head.Resources ?? []).map((user: { id: string }) => user.id);
+      expect(crawled.slice(0, 8), order).toEqual(whole);
+    }
+  });
+
   test('sortBy and sortOrder order the pages', async () => {
     expect((await names('sortBy=userName'))[0]).toBe('u00@example.com');
     expect((await names('sortBy=userName&sortOrder=descending'))[0]).toBe('u11@example.com');
