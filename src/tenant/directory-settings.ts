@@ -8,7 +8,8 @@ import type { Database } from '../database/database.ts';
 import { Directory, Lane } from '../database/entities.ts';
 import { audit } from './audit.ts';
 
-export type DirectoryKind = 'scim' | 'okta' | 'entra';
+/** 'scim', or the name of the connector that pulls it. */
+export type DirectoryKind = string;
 export type Idp = 'okta' | 'entra' | 'generic';
 
 export interface DirectoryFacts {
