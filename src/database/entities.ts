@@ -226,6 +226,7 @@ export const StagedMember = defineEntity({
     groupId: p.uuid().primary(),
     memberId: p.uuid().primary(),
     memberKind: p.text().$type<'user' | 'group'>(),
+    missing: p.boolean().default(false),
   },
 });
 
@@ -238,6 +239,7 @@ export const StagedAbsence = defineEntity({
     kind: p.text().$type<'user' | 'group' | 'membership'>().primary(),
     subjectId: p.uuid().primary(),
     groupId: p.uuid().primary(),
+    verdict: p.text().nullable(),
   },
 });
 

@@ -222,8 +222,11 @@ create unlogged table staged_member (
   group_id uuid not null,
   member_id uuid not null,
   member_kind text not null check (member_kind in ('user', 'group')),
+  -- The mirror has no such membership.
+  missing boolean not null default false,
   primary key (run_id, group_id, member_id)
 );
+create index staged_member_missing on staged_member (run_id, group_id, member_id) where missing;
 
 -- What a run found to be absent: the guard decides on all of it together.
 create unlogged table staged_absence (
@@ -233,6 +236,8 @@ create unlogged table staged_absence (
   subject_id uuid not null,
   -- Of a membership; else the subject itself.
   group_id uuid not null,
+  -- What becomes of it: pass, approved, kept (a person rejected it), or why the guard holds it.
+  verdict text,
   primary key (run_id, kind, subject_id, group_id)
 );
 
