@@ -3,7 +3,7 @@
 /** Functions of this room, for the migrate step. */
 export const pullFunctions = new URL('pull.sql', import.meta.url);
 
-/** $1 directory: its state and settings, locked for the moment in which a run is claimed. */
+/** $1 directory: its state and settings (the mirror of a SCIM directory is the push's alone), locked for the moment in which a run is claimed. */
 export const CLAIM = `
   select s.run_id, s.lease_until > now() as alive, s.watermark_at, s.watermark, s.certificate, s.failures,
     coalesce(s.retry_at <= now(), true) as may_retry, s.quarantined_at is not null as quarantined,
@@ -11,7 +11,7 @@ export const CLAIM = `
     s.subscription, s.subscription_expires_at, s.hint_secret,
     d.kind, d.connector, d.config, d.secrets, d.guard, d.paused_at is not null as paused, now() as now
   from pull_state s join directory d on d.id = s.directory_id
-  where s.directory_id = $1 for no key update of s`;
+  where s.directory_id = $1 and d.kind <> 'scim' for no key update of s`;
 
 export interface ClaimRow {
   run_id: string | null;
