@@ -28,6 +28,7 @@ import {
   type Problem,
   unauthorised,
 } from './problem.ts';
+import { pullRoutes } from './pulls.ts';
 import { readBody, readParams, readQuery } from './request.ts';
 import { requestRoutes } from './requests.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
@@ -42,6 +43,7 @@ export function apiRoutes(options: ApiOptions): Route[] {
   const routes: Route[] = [
     ...tenantRoutes(options),
     ...directoryRoutes(options),
+    ...pullRoutes(options),
     ...clientRoutes(options),
     ...schemaRoutes(options),
     ...attributeMappingRoutes(options),

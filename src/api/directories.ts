@@ -1,16 +1,21 @@
 /** /v1/tenants/{tenant}/directories and their tokens. Deleting a directory makes its people leavers. */
 import { z } from 'zod';
+import { openSecrets, patchConfig, readConnectorConfig, sealSecrets } from '../pull/connection.ts';
+import { guardSchema } from '../pull/guard.ts';
+import { type PullFacts, pullFacts } from '../pull/settings.ts';
 import { toldLimits } from '../scim/limits.ts';
 import {
   createDirectory,
   type DirectoryFacts,
   findDirectory,
   listDirectories,
+  type Reach,
+  readSecrets,
   updateDirectory,
 } from '../tenant/directory-settings.ts';
 import { planDirectoryRemoval, removeDirectory } from '../tenant/removal.ts';
 import { issueToken, listTokens, revokeToken } from '../tenant/token.ts';
-import { invalid, notFound, unavailableKind } from './problem.ts';
+import { invalid, notFound, type Problem, unknownKind } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
 import {
   cursor,
@@ -28,7 +33,10 @@ import {
 } from './schema.ts';
 import { stalePlan } from './tenants.ts';
 
-const kind = z.enum(['scim', 'okta', 'entra']);
+const kind = z.string().max(32).meta({
+  description: '"scim": the IdP pushes; or the name of the connector that pulls, such as "okta" and "entra"',
+});
+const config = z.record(z.string(), z.unknown());
 const idp = z
   .enum(['okta', 'entra', 'generic'])
   .meta({ description: 'Whose SCIM client pushes; null: whose its requests look like (idpDetected)' });
@@ -37,6 +45,28 @@ const provider = text(100).meta({
     'Directories with the same provider count as one identity provider. Default: "primary" for the first, its own id ' +
     'for a further one',
 });
+
+const pullSchema = z
+  .strictObject({
+    running: z.boolean(),
+    watermarkAt: time
+      .nullable()
+      .meta({ description: 'Every earlier change of the source is in the mirror, or held' }),
+    certifiedAt: time.nullable().meta({ description: 'Start of the last complete snapshot' }),
+    nextIncrementalAt: time,
+    nextFullAt: time,
+    failures: z.int().meta({ description: 'Since the last success' }),
+    circuitOpen: z.boolean().meta({ description: 'It failed so often that it is tried seldom now' }),
+    retryAt: time.nullable(),
+    error: z.string().nullable(),
+    quarantinedAt: time
+      .nullable()
+      .meta({ description: 'Since when nothing is inferred from what it does not show' }),
+    quarantineReason: z.string().nullable(),
+    held: z.int().meta({ description: 'Removals that wait for a person' }),
+    hintUrl: z.string().meta({ description: 'Where the provider may say that something moved' }),
+  })
+  .meta({ id: 'PullState' });
 
 const directorySchema = z
   .strictObject({
@@ -50,6 +80,16 @@ const directorySchema = z
     pausedAt: time.nullable(),
     pauseReason: z.string().nullable(),
     createdAt: time,
+    config: config
+      .nullable()
+      .meta({ description: 'How the source is reached, secrets apart; null where nothing is pulled' }),
+    guard: guardSchema.meta({
+      id: 'Guard',
+      description:
+        'What may be removed because it is absent at the source, without a person: by default above 20 percent or a ' +
+        'count of 100 all of it is held, but never below 3; of holders of a privileged role the last one is always held',
+    }),
+    pull: pullSchema.nullable(),
     scimLimits: z
       .record(z.string(), z.int())
       .optional()
@@ -71,10 +111,10 @@ const tokenSchema = z
 const newDirectory = z.strictObject({
   kind,
   name: text(200),
-  config: z
-    .record(z.string(), z.unknown())
+  config: config
     .optional()
-    .meta({ description: 'A directory of kind "scim" has none' }),
+    .meta({ description: 'How the connector reaches the source; kind "scim" has none' }),
+  guard: guardSchema.optional(),
   provider: provider.optional(),
   idp: idp.optional(),
 });
@@ -89,6 +129,13 @@ const patch = z
       .optional()
       .meta({ description: 'A paused directory refuses its IdP until it goes on' }),
     reason: text(500).optional().meta({ description: 'Why it is paused; the IdP is told' }),
+    config: config.optional().meta({
+      description:
+        'What changes of it; null takes a setting away. Who changes more than secrets gives them all again',
+    }),
+    guard: guardSchema
+      .optional()
+      .meta({ description: 'Replaces what was set; what is absent is the default' }),
   })
   .refine((value) => Object.keys(value).length > 0, 'must name at least one field to change')
   .refine((value) => value.reason === undefined || value.paused === true, {
@@ -97,7 +144,7 @@ const patch = z
   });
 
 export function directoryRoutes(options: ApiOptions): Route[] {
-  const { db, queue } = options;
+  const { db, queue, pullQueue } = options;
   return [
     route({
       method: 'post',
@@ -108,17 +155,13 @@ export function directoryRoutes(options: ApiOptions): Route[] {
       body: newDirectory,
       answers: { 201: { description: 'The new directory', schema: directorySchema } },
       async handle({ tenant, actor, body, baseUrl }) {
-        if (body.kind !== 'scim') return unavailableKind(body.kind);
-        if (Object.keys(body.config ?? {}).length > 0) {
-          return invalid([{ path: '/config', message: 'a directory of kind "scim" takes no config' }]);
-        }
-        const made = await createDirectory(
-          db,
-          tenant.id,
-          { kind: body.kind, name: body.name, provider: body.provider, idp: body.idp },
-          actor,
-        );
-        return made ? reply(201, shown(made, baseUrl)) : notFound('tenant');
+        const { config: given = {}, ...rest } = body;
+        const reach = await reachOf(options, body.kind, given);
+        if (reach && 'status' in reach) return reach;
+        const made = await createDirectory(db, tenant.id, { ...rest, reach }, actor);
+        if (!made) return notFound('tenant');
+        if (reach) pullQueue.wake(made.id);
+        return reply(201, await show(options, tenant.id, made, baseUrl));
       },
     }),
     route({
@@ -131,12 +174,17 @@ export function directoryRoutes(options: ApiOptions): Route[] {
       answers: { 200: { description: 'Directories by id', schema: pageOf(directorySchema) } },
       async handle({ tenant, query, baseUrl }) {
         const rows = await listDirectories(db, tenant.id, query.cursor ?? null, query.limit + 1);
+        const pulls = await pullFacts(
+          db,
+          tenant.id,
+          rows.map((d) => d.id),
+        );
         return reply(
           200,
           page(
             rows,
             query.limit,
-            (d) => shown(d, baseUrl),
+            (d) => shown(d, pulls.get(d.id), baseUrl),
             (d) => d.id,
           ),
         );
@@ -151,7 +199,7 @@ export function directoryRoutes(options: ApiOptions): Route[] {
       answers: { 200: { description: 'The directory', schema: directorySchema } },
       async handle({ tenant, params, baseUrl }) {
         const found = await findDirectory(db, tenant.id, params.directory);
-        return found ? reply(200, shown(found, baseUrl)) : notFound('directory');
+        return found ? reply(200, await show(options, tenant.id, found, baseUrl)) : notFound('directory');
       },
     }),
     route({
@@ -163,10 +211,18 @@ export function directoryRoutes(options: ApiOptions): Route[] {
       body: patch,
       answers: { 200: { description: 'The directory as it is now', schema: directorySchema } },
       async handle({ tenant, params, actor, body, baseUrl }) {
-        const changed = await updateDirectory(db, tenant.id, params.directory, body, actor);
+        const { config: given, ...rest } = body;
+        let reach: Reach | undefined;
+        if (given !== undefined) {
+          const read = await newReach(options, tenant.id, params.directory, given);
+          if ('status' in read) return read;
+          reach = read;
+        }
+        const changed = await updateDirectory(db, tenant.id, params.directory, { ...rest, reach }, actor);
         if (!changed) return notFound('directory');
         if (body.provider !== undefined) queue.wake(tenant.id);
-        return reply(200, shown(changed, baseUrl));
+        if (reach || body.paused === false) pullQueue.wake(params.directory);
+        return reply(200, await show(options, tenant.id, changed, baseUrl));
       },
     }),
     route({
@@ -264,7 +320,54 @@ function tokenRoutes({ db, credentials }: ApiOptions): Route[] {
   ];
 }
 
-function shown(directory: DirectoryFacts, baseUrl: string) {
+/** Reads the config of a new directory; undefined for one that is pushed. */
+async function reachOf(
+  { connectors, credentials }: ApiOptions,
+  kind: string,
+  given: Record<string, unknown>,
+): Promise<Reach | Problem | undefined> {
+  if (kind === 'scim') {
+    if (Object.keys(given).length === 0) return undefined;
+    return invalid([{ path: '/config', message: 'a directory of kind "scim" takes no config' }]);
+  }
+  const connector = await connectors.load(kind);
+  if (!connector) return unknownKind(kind, ['scim', ...connectors.kinds]);
+  const read = readConnectorConfig(connector, given);
+  if (!read.ok) return invalid(read.errors.map((e) => ({ ...e, path: `/config${e.path}` })));
+  return { config: read.config, seal: (id) => sealSecrets(credentials, id, read.secrets) };
+}
+
+/** Lays a patch over the config of a directory that is there. */
+async function newReach(
+  options: ApiOptions,
+  tenantId: string,
+  directoryId: string,
+  patch: Record<string, unknown>,
+): Promise<Reach | Problem> {
+  const { db, connectors, credentials } = options;
+  const found = await findDirectory(db, tenantId, directoryId);
+  if (!found) return notFound('directory');
+  const connector = await connectors.load(found.kind);
+  if (!connector || found.config === null) {
+    return invalid([{ path: '/config', message: `a directory of kind "${found.kind}" takes no config` }]);
+  }
+  let secrets: Record<string, unknown> = {};
+  try {
+    secrets = openSecrets(credentials, directoryId, await readSecrets(db, tenantId, directoryId));
+  } catch {
+    // Sealed with a key that is gone: they are given anew, and the schema says which are missing.
+  }
+  const read = patchConfig(connector, { config: found.config, secrets }, patch);
+  if (!read.ok) return invalid(read.errors.map((e) => ({ ...e, path: `/config${e.path}` })));
+  return { config: read.config, seal: (id) => sealSecrets(credentials, id, read.secrets) };
+}
+
+async function show({ db }: ApiOptions, tenantId: string, directory: DirectoryFacts, baseUrl: string) {
+  const pulls = await pullFacts(db, tenantId, [directory.id]);
+  return shown(directory, pulls.get(directory.id), baseUrl);
+}
+
+function shown(directory: DirectoryFacts, pull: PullFacts | undefined, baseUrl: string) {
   return {
     id: directory.id,
     kind: directory.kind,
@@ -276,6 +379,20 @@ function shown(directory: DirectoryFacts, baseUrl: string) {
     pausedAt: isoOrNull(directory.pausedAt),
     pauseReason: directory.pauseReason,
     createdAt: iso(directory.createdAt),
+    config: directory.config,
+    guard: directory.guard,
+    pull: pull
+      ? {
+          ...pull,
+          watermarkAt: isoOrNull(pull.watermarkAt),
+          certifiedAt: isoOrNull(pull.certifiedAt),
+          nextIncrementalAt: iso(pull.nextIncrementalAt),
+          nextFullAt: iso(pull.nextFullAt),
+          retryAt: isoOrNull(pull.retryAt),
+          quarantinedAt: isoOrNull(pull.quarantinedAt),
+          hintUrl: `${baseUrl}/hooks/${directory.id}`,
+        }
+      : null,
     ...(directory.kind === 'scim'
       ? { scimBaseUrl: `${baseUrl}/scim/v2/${directory.id}`, scimLimits: toldLimits }
       : {}),

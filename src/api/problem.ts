@@ -56,7 +56,8 @@ export type Noun =
   | 'key'
   | 'change'
   | 'role'
-  | 'request';
+  | 'request'
+  | 'pull';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {
@@ -137,14 +138,14 @@ export function conflict(name: string, detail: string, plan?: unknown): Problem 
   return problem(409, name, 'Conflict', detail, plan === undefined ? {} : { plan });
 }
 
-export function unavailableKind(kind: string): Problem {
+/** @param kinds those that there are */
+export function unknownKind(kind: string, kinds: readonly string[]): Problem {
   return problem(
     422,
     'kind-not-available',
     'Kind of directory not available',
-    `Directories of kind "${kind}" are not available in this version yet. Use kind "scim" and let the identity ` +
-      'provider push, or update Lockstep. Nothing was written.',
-    { errors: [{ path: '/kind', message: `"${kind}" is not available in this version yet` }] },
+    `There is no kind of directory "${kind}" here. There are: ${kinds.join(', ')}. Nothing was written.`,
+    { errors: [{ path: '/kind', message: `must be one of ${kinds.join(', ')}` }] },
   );
 }
 

@@ -21,6 +21,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   key: id('key'),
   change: { noun: 'change', schema: changeId },
   request: id('request'),
+  pull: id('pull'),
   role: { noun: 'role', schema: text(100) },
 };
 

@@ -4,6 +4,7 @@
  */
 import type pino from 'pino';
 import type { z } from 'zod';
+import type { Connectors } from '../../connectors/connectors.ts';
 import type { Credentials } from '../credential/credential.ts';
 import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
@@ -20,6 +21,10 @@ export interface ApiOptions {
     'planMappings' | 'replaceMappings' | 'planAttributeMappings' | 'replaceAttributeMappings' | 'replay'
   >;
   queue: Pick<LaneQueue, 'wake'>;
+  /** Which kinds of directories can be pulled. */
+  connectors: Connectors;
+  /** Wakes directories to be pulled. */
+  pullQueue: Pick<LaneQueue, 'wake'>;
   /** Where clients reach Lockstep, for example `https://lockstep.example.com`; default: what the request's Host says. */
   publicUrl?: string | undefined;
   /** Believe X-Forwarded-Proto, -Host, -Port and -Prefix; only behind a proxy that sets them. */

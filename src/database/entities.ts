@@ -49,7 +49,7 @@ export const Directory = defineEntity({
   properties: {
     id: p.uuid().primary(),
     tenantId: p.uuid(),
-    kind: p.text().$type<'scim' | 'okta' | 'entra'>(),
+    kind: p.text(),
     name: p.text(),
     provider: p.text(),
     idp: p.text().$type<'okta' | 'entra' | 'generic'>().nullable(),
@@ -59,7 +59,10 @@ export const Directory = defineEntity({
       .columnType('jsonb')
       .default('{"extensions": [], "required": []}'),
     settingsVersion: p.integer().default(1),
-    config: p.blob().nullable(),
+    connector: p.text().nullable(),
+    config: p.json<Record<string, unknown>>().columnType('jsonb').nullable(),
+    secrets: p.blob().nullable(),
+    guard: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
     pausedAt: p.datetime().nullable(),
     pauseReason: p.text().nullable(),
     createdAt: createdAt(),
@@ -137,6 +140,129 @@ export const LoggedScimRequest = defineEntity({
   },
 });
 
+export const PullState = defineEntity({
+  name: 'PullState',
+  tableName: 'pull_state',
+  properties: {
+    directoryId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    runId: p.uuid().nullable(),
+    workerId: p.uuid().nullable(),
+    leaseUntil: p.datetime().nullable(),
+    pages: p.integer().default(0),
+    rows: p.bigint('number').default(0),
+    calls: p.integer().default(0),
+    watermarkAt: p.datetime().nullable(),
+    watermark: p.json<unknown>().columnType('jsonb').nullable(),
+    certificate: p.json<unknown>().columnType('jsonb').nullable(),
+    certifiedAt: p.datetime().nullable(),
+    nextIncrementalAt: p.datetime().defaultRaw('now()'),
+    nextFullAt: p.datetime().defaultRaw('now()'),
+    failures: p.integer().default(0),
+    retryAt: p.datetime().nullable(),
+    error: p.text().nullable(),
+    quarantinedAt: p.datetime().nullable(),
+    quarantineReason: p.text().nullable(),
+    hintSecret: p.blob().nullable(),
+    hintedAt: p.datetime().nullable(),
+    subscription: p.json<unknown>().columnType('jsonb').nullable(),
+    subscriptionExpiresAt: p.datetime().nullable(),
+  },
+});
+
+export const PullRun = defineEntity({
+  name: 'PullRun',
+  tableName: 'pull_run',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    mode: p.text().$type<'incremental' | 'full'>(),
+    state: p.text().$type<'waiting' | 'running' | 'done' | 'failed'>(),
+    outcome: p.text().nullable(),
+    requestedBy: p.text(),
+    createdAt: createdAt(),
+    startedAt: p.datetime().nullable(),
+    finishedAt: p.datetime().nullable(),
+    pages: p.integer().default(0),
+    rows: p.bigint('number').default(0),
+    calls: p.integer().default(0),
+    expectedRows: p.bigint('number').nullable(),
+    figures: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
+    inferred: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
+    error: p.text().nullable(),
+  },
+});
+
+export const StagedUser = defineEntity({
+  name: 'StagedUser',
+  tableName: 'staged_user',
+  properties: {
+    runId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    id: p.uuid().primary(),
+    status: p.text().$type<'active' | 'suspended' | 'removed'>(),
+    facts: p.json<Record<string, unknown>>().columnType('jsonb').nullable(),
+  },
+});
+
+export const StagedGroup = defineEntity({
+  name: 'StagedGroup',
+  tableName: 'staged_group',
+  properties: {
+    runId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    id: p.uuid().primary(),
+    facts: p.json<Record<string, unknown>>().columnType('jsonb').nullable(),
+  },
+});
+
+export const StagedMember = defineEntity({
+  name: 'StagedMember',
+  tableName: 'staged_member',
+  properties: {
+    runId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    groupId: p.uuid().primary(),
+    memberId: p.uuid().primary(),
+    memberKind: p.text().$type<'user' | 'group'>(),
+    missing: p.boolean().default(false),
+  },
+});
+
+export const StagedAbsence = defineEntity({
+  name: 'StagedAbsence',
+  tableName: 'staged_absence',
+  properties: {
+    runId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    kind: p.text().$type<'user' | 'group' | 'membership'>().primary(),
+    subjectId: p.uuid().primary(),
+    groupId: p.uuid().primary(),
+    verdict: p.text().nullable(),
+  },
+});
+
+export const HeldChange = defineEntity({
+  name: 'HeldChange',
+  tableName: 'held_change',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    runId: p.uuid(),
+    kind: p.text().$type<'user' | 'group' | 'membership'>(),
+    subjectId: p.uuid(),
+    groupId: p.uuid().nullable(),
+    name: p.text(),
+    reason: p.text().$type<'percent' | 'count' | 'cumulative' | 'privileged'>(),
+    state: p.text().$type<'held' | 'approved' | 'rejected'>().default('held'),
+    since: p.datetime().defaultRaw('now()'),
+    decidedAt: p.datetime().nullable(),
+    decidedBy: p.text().nullable(),
+  },
+});
+
 export const MirrorUser = defineEntity({
   name: 'MirrorUser',
   tableName: 'mirror_user',
@@ -153,6 +279,8 @@ export const MirrorUser = defineEntity({
     email: p.text().nullable(),
     emailKey: p.text().nullable(),
     doc: p.json<Record<string, unknown>>().columnType('jsonb'),
+    sourceDigest: p.uuid().nullable(),
+    userNameTaken: p.boolean().default(false),
     version: p.integer().default(1),
     firstSeen: p.bigint('string').defaultRaw("nextval('mirror_order')"),
     claimed: p.bigint('string'),
@@ -196,6 +324,7 @@ export const MirrorGroup = defineEntity({
     displayNameKey: p.text(),
     externalId: p.text().nullable(),
     doc: p.json<Record<string, unknown>>().columnType('jsonb'),
+    sourceDigest: p.uuid().nullable(),
     version: p.integer().default(1),
     createdAt: createdAt(),
     updatedAt: createdAt(),
@@ -215,7 +344,8 @@ export const MirrorGroupMember = defineEntity({
 });
 
 export type ChangeState = 'pending' | 'spread' | 'applied' | 'parked';
-export type ChangeSource = 'scim' | 'okta' | 'entra' | 'login' | 'mapping' | 'operator';
+/** A directory's kind (`scim`, or a connector's), or what else moves members. */
+export type ChangeSource = 'scim' | 'okta' | 'entra' | 'login' | 'mapping' | 'operator' | (string & {});
 
 export const Change = defineEntity({
   name: 'Change',
@@ -383,6 +513,13 @@ export const entities = [
   DirectoryToken,
   ApiKey,
   LoggedScimRequest,
+  PullState,
+  PullRun,
+  StagedUser,
+  StagedGroup,
+  StagedMember,
+  StagedAbsence,
+  HeldChange,
   MirrorUser,
   MirrorEmail,
   MirrorFormerKey,

@@ -9,7 +9,8 @@ do $$
 declare t text;
 begin
   foreach t in array array['lane', 'domain', 'directory', 'directory_client', 'directory_token',
-      'api_key', 'scim_request', 'mirror_user', 'mirror_email', 'mirror_former_key',
+      'api_key', 'scim_request', 'pull_state', 'pull_run', 'staged_user', 'staged_group', 'staged_member',
+      'staged_absence', 'held_change', 'mirror_user', 'mirror_email', 'mirror_former_key',
       'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'attribute_mapping',
       'role_grant', 'mismatch',
       'audit_entry', 'event'] loop
@@ -60,6 +61,7 @@ grant insert, update on api_key to {{system}};
 grant delete on change to {{system}};
 grant insert, delete on scim_request to {{system}};
 grant update (last_used_at) on directory_token to {{system}};
+grant delete on pull_run, staged_user, staged_group, staged_member, staged_absence to {{system}};
 
 grant usage on schema bullmq to {{app}}, {{system}};
 grant select, insert, update, delete on all tables in schema bullmq to {{app}};

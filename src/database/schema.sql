@@ -33,7 +33,8 @@ create unique index domain_proved_once on domain (name) where proved_at is not n
 create table directory (
   id uuid primary key,
   tenant_id uuid not null references tenant (id) on delete cascade,
-  kind text not null check (kind in ('scim', 'okta', 'entra')),
+  -- 'scim', or the connector that pulls it (a folder of connectors/): a further one needs no edit here.
+  kind text not null check (kind ~ '^[a-z][a-z0-9_-]{0,31}$'),
   name text not null,
   provider text not null,
   -- Whose SCIM client pushes: what an operator said, and what its requests have shown.
@@ -43,7 +44,13 @@ create table directory (
   schemas jsonb not null default '{"extensions": [], "required": []}',
   -- Moves with idp and schemas: a SCIM statement whose request was read by older ones is not carried out.
   settings_version integer not null default 1,
-  config bytea,
+  -- How its source is read: which connector, its settings, and its secrets, sealed for this directory's id. A pulled
+  -- directory has them from the start; a SCIM directory may have them beside the push.
+  connector text check (connector ~ '^[a-z][a-z0-9_-]{0,31}$'),
+  config jsonb,
+  secrets bytea,
+  -- What the guard lets pass: {percent, count, least, privilegedRoles}; what is absent is the default (src/pull/guard.ts).
+  guard jsonb not null default '{}',
   paused_at timestamptz,
   pause_reason text,
   created_at timestamptz not null default now()
@@ -122,6 +129,142 @@ create table scim_request (
   primary key (directory_id, id)
 );
 
+-- Where the pulls of a directory stand: one row for each directory that has a connector. A row is locked only for
+-- moments; whoever writes for a run shares a lock on the run's own row.
+create table pull_state (
+  directory_id uuid primary key references directory (id) on delete cascade,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  -- The run that is under way, by whom, and until when it is believed to live without a further sign.
+  run_id uuid,
+  worker_id uuid,
+  lease_until timestamptz,
+  -- What it has fetched so far.
+  pages integer not null default 0,
+  rows bigint not null default 0,
+  calls integer not null default 0,
+  -- Every source change before watermark_at is in the mirror or held; from `watermark` incremental pulls go on.
+  watermark_at timestamptz,
+  watermark jsonb,
+  -- Of the last snapshot that was whole: later ones are compared with it.
+  certificate jsonb,
+  certified_at timestamptz,
+  next_incremental_at timestamptz not null default now(),
+  next_full_at timestamptz not null default now(),
+  -- Failures since the last success; pulls of the schedule wait until retry_at.
+  failures integer not null default 0,
+  retry_at timestamptz,
+  error text,
+  -- In quarantine nothing is inferred and nothing but a complete snapshot is taken.
+  quarantined_at timestamptz,
+  quarantine_reason text,
+  -- Wake-up hints of the provider: the secret that genuine ones show (sealed), and the subscription that is renewed.
+  hint_secret bytea,
+  hinted_at timestamptz,
+  subscription jsonb,
+  subscription_expires_at timestamptz
+);
+create index pull_state_of_tenant on pull_state (tenant_id);
+
+-- One pull: asked for, under way, or at its end.
+create table pull_run (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid not null references directory (id) on delete cascade,
+  mode text not null check (mode in ('incremental', 'full')),
+  state text not null check (state in ('waiting', 'running', 'done', 'failed')),
+  -- How it ended: done, held, quarantined, lost, or the kind of ConnectorError.
+  outcome text,
+  -- Who asked: schedule, hint, resync, or whoever used /v1.
+  requested_by text not null,
+  created_at timestamptz not null default now(),
+  started_at timestamptz,
+  finished_at timestamptz,
+  pages integer not null default 0,
+  rows bigint not null default 0,
+  calls integer not null default 0,
+  -- What it is expected to fetch, from the last certificate; null where nobody can tell.
+  expected_rows bigint,
+  -- What it wrote, by name (src/pull/runs.ts: Figures).
+  figures jsonb not null default '{}',
+  -- Removals that were inferred from absence and let pass by the guard, by what the guard counts.
+  inferred jsonb not null default '{}',
+  error text
+);
+create unique index pull_run_waiting_once on pull_run (directory_id, mode) where state = 'waiting';
+create unique index pull_run_running_once on pull_run (directory_id) where state = 'running';
+create index pull_run_of_directory on pull_run (directory_id, id);
+create index pull_run_finished on pull_run (finished_at) where state in ('done', 'failed');
+
+-- What a run has fetched, until it ends: a snapshot's ids and digests, and of what differs from the mirror the row to
+-- write. Unlogged: after a crash of the database the run that they belonged to has ended as well.
+create unlogged table staged_user (
+  run_id uuid not null,
+  tenant_id uuid not null,
+  -- The mirror's id (UUIDv5 of directory and source id).
+  id uuid not null,
+  status text not null check (status in ('active', 'suspended', 'removed')),
+  -- The row as pulled_users_write takes it; null where the mirror has the same digest.
+  facts jsonb,
+  primary key (run_id, id)
+);
+create index staged_user_differs on staged_user (run_id, id) where facts is not null;
+create index staged_user_removed on staged_user (run_id, id) where status = 'removed';
+create unlogged table staged_group (
+  run_id uuid not null,
+  tenant_id uuid not null,
+  id uuid not null,
+  facts jsonb,
+  primary key (run_id, id)
+);
+create unlogged table staged_member (
+  run_id uuid not null,
+  tenant_id uuid not null,
+  group_id uuid not null,
+  member_id uuid not null,
+  member_kind text not null check (member_kind in ('user', 'group')),
+  -- The mirror has no such membership.
+  missing boolean not null default false,
+  primary key (run_id, group_id, member_id)
+);
+create index staged_member_missing on staged_member (run_id, group_id, member_id) where missing;
+
+-- What a run found to be absent: the guard decides on all of it together.
+create unlogged table staged_absence (
+  run_id uuid not null,
+  tenant_id uuid not null,
+  kind text not null check (kind in ('user', 'group', 'membership')),
+  subject_id uuid not null,
+  -- Of a membership; else the subject itself.
+  group_id uuid not null,
+  -- What becomes of it: pass, approved, kept (a person rejected it), or why the guard holds it.
+  verdict text,
+  primary key (run_id, kind, subject_id, group_id)
+);
+
+-- A removal that was inferred from absence and stopped by the guard. It waits for a person, or for its subject to come
+-- back. Approved: the next complete snapshot that finds it absent carries it out. Rejected: it stays as it is.
+create table held_change (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid not null references directory (id) on delete cascade,
+  run_id uuid not null,
+  kind text not null check (kind in ('user', 'group', 'membership')),
+  -- The user or group that goes; of a membership the member.
+  subject_id uuid not null,
+  -- The group of a membership.
+  group_id uuid,
+  -- For a person: userName or display name, as it was.
+  name text not null,
+  reason text not null check (reason in ('percent', 'count', 'cumulative', 'privileged')),
+  state text not null default 'held' check (state in ('held', 'approved', 'rejected')),
+  since timestamptz not null default now(),
+  decided_at timestamptz,
+  decided_by text
+);
+create unique index held_change_once on held_change (directory_id, kind, subject_id, group_id) nulls not distinct;
+create index held_change_of_directory on held_change (directory_id, state, id);
+create index held_change_waiting on held_change (reason) where state = 'held';
+
 -- The mirror: what the source last said. No foreign keys to tenant and directory here: each ingress statement
 -- locks its directory row once instead (directory_enter), which costs one lock a batch and not one a row.
 create sequence mirror_order;
@@ -139,6 +282,10 @@ create table mirror_user (
   email text,
   email_key text,
   doc jsonb not null,
+  -- Of what a connector said: a snapshot that says the same is not even sent. Null: unknown, so it is.
+  source_digest uuid,
+  -- Somebody else of the directory has this userName at the source; then the key here is one that nobody can have.
+  user_name_taken boolean not null default false,
   version integer not null default 1,
   -- first_seen orders claimants of one e-mail; claimed moves with each change of userName or e-mail.
   first_seen bigint not null default nextval('mirror_order'),
@@ -157,6 +304,7 @@ create index mirror_user_created on mirror_user (directory_id, created_at, id);
 -- With the tenant, for the row policy: counting, and skipping to a page, read nothing but the index.
 create index mirror_user_page on mirror_user (directory_id, id) include (tenant_id);
 create index mirror_user_inactive on mirror_user (directory_id, id) where not active;
+create index mirror_user_name_taken on mirror_user (directory_id, id) where user_name_taken;
 
 -- Addresses beyond the first of a user, so that a filter on any address stays an index read.
 create table mirror_email (
@@ -190,6 +338,7 @@ create table mirror_group (
   display_name_key text not null,
   external_id text,
   doc jsonb not null,
+  source_digest uuid,
   version integer not null default 1,
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
@@ -220,7 +369,8 @@ create table change (
   id bigint generated always as identity primary key,
   tenant_id uuid not null,
   directory_id uuid,
-  source text not null check (source in ('scim', 'okta', 'entra', 'login', 'mapping', 'operator')),
+  -- The directory's kind, or login, mapping, operator.
+  source text not null check (source ~ '^[a-z][a-z0-9_-]{0,31}$'),
   -- 0 deprovision, 1 login, 2 live, 3 backfill: the order in which a lane takes them
   class smallint not null check (class between 0 and 3),
   kind text not null check (kind in ('user', 'group', 'mapping', 'login')),

@@ -13,6 +13,7 @@ import { remembered } from './remembered.ts';
 export interface GaugeOptions {
   db?: Pick<Database, 'system'> | undefined;
   queue?: Pick<LaneQueue, 'counts'> | undefined;
+  pullQueue?: Pick<LaneQueue, 'counts'> | undefined;
   /** Decides instead of the election in the database whether this process exports. */
   isElected?: (() => boolean) | undefined;
 }
@@ -26,6 +27,7 @@ const mismatchKinds: readonly MismatchKind[] = [
   'disputed',
   'unknown',
 ];
+const heldReasons = ['percent', 'count', 'cumulative', 'privileged'] as const;
 const mismatchStates = ['suspected', 'confirmed'] as const;
 
 /** How long a scrape waits for the database or the queue before their gauges go absent. */
@@ -33,13 +35,31 @@ const PATIENCE_MS = 3_000;
 /** How long facts count as fresh at least; see remembered.ts. */
 const FRESH_MS = 1_000;
 
+/** A pulled directory that was heard of longer ago counts as unknown: ten turns of the schedule, two of the complete one. */
+const STALE_WATERMARK = '10 minutes';
+const STALE_SNAPSHOT = '2 days';
+
 // One scan of change_committed (partial: not yet effective), one count of change_parked, the small mismatch table, and
 // role_grant_owner (partial: a few a tenant) with their members.
 const FACTS = `
+  with unknown as (
+    -- Pulled directories of which nobody can say that the mirror is what the source says.
+    select s.directory_id from pull_state s join directory d on d.id = s.directory_id
+    where d.kind <> 'scim' and (s.certified_at is null or s.quarantined_at is not null
+      or s.watermark_at < now() - interval '${STALE_WATERMARK}' or s.certified_at < now() - interval '${STALE_SNAPSHOT}')
+  )
   select c.unapplied, c.oldest, c.oldest_leaver,
     (select count(*) from change where state = 'parked') as parked,
     (select coalesce(json_agg(m), '[]') from
-      (select kind, state, count(*)::int as count from mismatch group by kind, state) m) as mismatches,
+      (select kind, state, count(*)::int as count from (
+         select kind, state from mismatch union all select 'unknown', 'confirmed' from unknown) k
+       group by kind, state) m) as mismatches,
+    (select coalesce(json_agg(w), '[]') from (
+       select d.kind, case when bool_and(s.watermark_at is not null) then extract(epoch from min(s.watermark_at)) end as at
+       from pull_state s join directory d on d.id = s.directory_id
+       where d.kind <> 'scim' and d.paused_at is null group by d.kind) w) as watermarks,
+    (select coalesce(json_agg(h), '[]') from (
+       select reason, count(*)::int as count from held_change where state = 'held' group by reason) h) as held,
     (select count(*) from
       (select from role_grant g join member m on m.id = g.member_id
        where g.role = 'owner' and g.origin = 'operator'
@@ -54,13 +74,15 @@ export interface Facts {
   oldest: string | null;
   oldest_leaver: string | null;
   parked: string;
+  watermarks: { kind: string; at: number | null }[];
+  held: { reason: string; count: number }[];
   mismatches: { kind: string; state: string; count: number }[];
   ownerless: string;
 }
 
 /** @returns a function that gives the election back */
 export function exportGauges(registry: Registry, options: GaugeOptions): () => Promise<void> {
-  const { db, queue } = options;
+  const { db, queue, pullQueue } = options;
   const election = db && !options.isElected ? standForElection(db.system) : undefined;
   let closed = false;
 
@@ -78,7 +100,10 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
     return async () => (closed ? undefined : lately().catch(() => undefined));
   };
   const facts = whileElected(async () => db && readFacts(db.system));
-  const jobs = whileElected(async () => queue?.counts());
+  const jobs = whileElected(async () => ({
+    lanes: (await queue?.counts()) ?? {},
+    pulls: (await pullQueue?.counts()) ?? {},
+  }));
 
   /** A gauge without labels that is absent where `read` has nothing to say. */
   const single = (name: string, help: string, read: (row: Facts) => string | null) =>
@@ -121,6 +146,32 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
       (row) => row.ownerless,
     );
     new Gauge({
+      name: 'lockstep_watermark_timestamp_seconds',
+      help: 'Every earlier change of the source is in the mirror or held, as Unix time; the minimum over directories, absent while one has never been read. Exported by one elected process',
+      labelNames: ['directory_kind'],
+      registers: [registry],
+      async collect() {
+        const row = await facts();
+        this.reset();
+        for (const { kind, at } of row?.watermarks ?? []) {
+          if (at !== null) this.set({ directory_kind: kind }, at);
+        }
+      },
+    });
+    new Gauge({
+      name: 'lockstep_held_changes',
+      help: 'Removals that were inferred from absence and wait for a person. Exported by one elected process',
+      labelNames: ['reason'],
+      registers: [registry],
+      async collect() {
+        const row = await facts();
+        this.reset();
+        if (!row) return;
+        for (const reason of heldReasons) this.set({ reason }, 0);
+        for (const { reason, count } of row.held) this.set({ reason }, count);
+      },
+    });
+    new Gauge({
       name: 'lockstep_mismatch',
       help: 'Members whose access state differs from the source. Exported by one elected process',
       labelNames: ['kind', 'state'],
@@ -145,7 +196,9 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
       async collect() {
         const counts = await jobs();
         this.reset();
-        for (const [state, count] of Object.entries(counts ?? {})) this.set({ queue: 'lanes', state }, count);
+        for (const [queue, states] of Object.entries(counts ?? {})) {
+          for (const [state, count] of Object.entries(states)) this.set({ queue, state }, count);
+        }
       },
     });
   }

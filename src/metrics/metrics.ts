@@ -5,12 +5,15 @@
 import express from 'express';
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import type { Applied, LifecycleObserver } from '../lifecycle/lifecycle.ts';
+import type { PullObserver } from '../pull/pull.ts';
 import type { ObservedRequest } from '../scim/scim.ts';
 import { exportGauges, type GaugeOptions } from './gauges.ts';
 
 export interface Metrics {
   /** To be given to openLifecycle. */
   lifecycle: LifecycleObserver;
+  /** To be given to openPulls. */
+  pulls: PullObserver;
   /** To be given to the SCIM router as `observe`. */
   scim(request: ObservedRequest): void;
   /** Counts lanes that the sweeper woke because their wake-up was lost. */
@@ -31,8 +34,8 @@ const LAG_BUCKETS = [
 const STAGE_BUCKETS = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 2, 5, 10, 60, 300];
 const REQUEST_BUCKETS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10];
 
-/** Sources whose changes come from a directory or a person signing in; a mapping or an operator is no such event. */
-const LAGGING = new Set(['scim', 'okta', 'entra', 'login']);
+/** All others are directories, by kind, or a person signing in; a mapping or an operator is no event of a source. */
+const NOT_LAGGING = new Set(['mapping', 'operator']);
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
 export function openMetrics(options: GaugeOptions = {}): Metrics {
@@ -89,6 +92,18 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     help: 'SCIM requests that were answered but not kept in the request log: too many at once, or the database away',
     registers,
   });
+  const pullRuns = new Counter({
+    name: 'lockstep_pull_runs_total',
+    help: 'Pulls of directories that came to their end',
+    labelNames: ['directory_kind', 'mode', 'outcome'],
+    registers,
+  });
+  const pullCalls = new Counter({
+    name: 'lockstep_pull_api_calls_total',
+    help: 'Requests to the sources of pulled directories, retries included; status 0 where no answer came',
+    labelNames: ['directory_kind', 'status'],
+    registers,
+  });
   const close = exportGauges(registry, options);
 
   const router = express.Router({ caseSensitive: true });
@@ -104,7 +119,7 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
           if (change.class === 0) {
             deprovision.observe({ source: change.source }, seconds(change.sourceAt, change.effectiveAt));
           }
-          if (!LAGGING.has(change.source)) continue;
+          if (NOT_LAGGING.has(change.source)) continue;
           lag.observe(
             { source: change.source, phase: change.phase },
             seconds(change.sourceAt, change.effectiveAt),
@@ -118,6 +133,12 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
       parked() {},
       // Likewise the gauge of tenants without an owner: an operator who gives the role takes its tenant out of it.
       ownerLost() {},
+    },
+    pulls: {
+      run: ({ directoryKind, mode, outcome }) =>
+        pullRuns.inc({ directory_kind: directoryKind, mode, outcome }),
+      call: ({ directoryKind, status }) =>
+        pullCalls.inc({ directory_kind: directoryKind, status: String(status) }),
     },
     scim(request) {
       const labels = {

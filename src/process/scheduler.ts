@@ -106,7 +106,7 @@ export function startFallback(options: {
 }
 
 /** Runs `step`, rests, and so on; a step that fails is reported and tried again after the rest. */
-function every(
+export function every(
   restMs: number,
   step: (signal: AbortSignal) => Promise<void>,
   onError: (error: unknown) => void,
@@ -127,6 +127,6 @@ function every(
   };
 }
 
-async function rest(ms: number, signal: AbortSignal): Promise<void> {
+export async function rest(ms: number, signal: AbortSignal): Promise<void> {
   await delay(ms, undefined, { signal }).catch(() => {});
 }

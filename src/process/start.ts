@@ -7,14 +7,17 @@
  */
 import express, { type RequestHandler } from 'express';
 import type pino from 'pino';
+import { openConnectors } from '../../connectors/connectors.ts';
 import { apiRouter } from '../api/api.ts';
+import { hookRouter } from '../api/hooks.ts';
 import type { Config } from '../config/config.ts';
 import { openCredentials } from '../credential/credential.ts';
 import { type Database, openDatabase, StartRefused } from '../database/database.ts';
 import { openDirectoryStore } from '../directory/directory.ts';
 import { openLifecycle } from '../lifecycle/lifecycle.ts';
 import { openMetrics } from '../metrics/metrics.ts';
-import { within } from '../queue/backend.ts';
+import { openPulls } from '../pull/pull.ts';
+import { type LaneQueueUrl, within } from '../queue/backend.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
@@ -27,6 +30,7 @@ import { findTenant } from '../tenant/tenant.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
+import { startPullFallback, startPullScheduler } from './pulls.ts';
 import { type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
@@ -53,6 +57,8 @@ export interface Lockstep {
 }
 
 const WORKER_CONCURRENCY = 8;
+/** Directories that one process pulls at once: mostly waiting for their sources, so that a slow one delays nobody. */
+const PULL_CONCURRENCY = 32;
 const HTTP_PATIENCE_MS = 10_000;
 /** Whatever does not close by then does not keep the rest from closing. Above every patience within. */
 const CLOSE_PATIENCE_MS = 20_000;
@@ -94,17 +100,18 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the database', () => db.close());
     const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
 
-    const queue = await openLaneQueue(
-      config.redisUrl ? { redisUrl: config.redisUrl } : { postgresUrl: access.directUrl },
-      {
-        onError: occasionally((error) => {
-          // Connections that end while everything ends are no news.
-          if (!stopping) log.warn({ err: error }, 'the queue reports an error');
-        }),
-      },
-    );
+    const queueUrl: LaneQueueUrl = config.redisUrl
+      ? { redisUrl: config.redisUrl }
+      : { postgresUrl: access.directUrl };
+    const onQueueError = occasionally((error: Error) => {
+      // Connections that end while everything ends are no news.
+      if (!stopping) log.warn({ err: error }, 'the queue reports an error');
+    });
+    const queue = await openLaneQueue(queueUrl, { onError: onQueueError });
     onOpened('the queue', () => queue.close());
-    const metrics = openMetrics({ db, queue });
+    const pullQueue = await openLaneQueue(queueUrl, { onError: onQueueError, name: 'pulls' });
+    onOpened('the queue of pulls', () => pullQueue.close());
+    const metrics = openMetrics({ db, queue, pullQueue });
     onOpened('the metrics', () => metrics.close());
     const lifecycle = openLifecycle(db, {
       observer: {
@@ -127,11 +134,24 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       },
     });
 
+    const connectors = openConnectors();
+    const pulls = openPulls({
+      db,
+      credentials,
+      connectors,
+      observer: metrics.pulls,
+      onWritten: queue.wake,
+      onError: (directory, error) => log.error({ err: error, ...directory }, 'a pull failed'),
+      publicUrl: config.publicUrl,
+    });
+
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
+      background.push(pullQueue.work(pulls.turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
     }
     if (has('scheduler')) {
       background.push(
@@ -144,6 +164,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           onSwept: metrics.sweeperWoke,
           onError,
         }),
+        startPullScheduler({ db, pulls, queue: pullQueue, onError }),
       );
     }
     onOpened('workers and scheduler', async () => {
@@ -189,7 +210,8 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
         }),
       );
-      app.use('/v1', apiRouter({ db, credentials, lifecycle, queue, log, ...face }));
+      app.use('/v1', apiRouter({ db, credentials, lifecycle, queue, connectors, pullQueue, log, ...face }));
+      app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }
     app.use(nothingHere);

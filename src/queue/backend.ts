@@ -19,6 +19,13 @@ export interface Producer {
   waitUntilReady(): Promise<unknown>;
   add(name: string, data: unknown, options: Record<string, unknown>): Promise<unknown>;
   getJobCounts(): Promise<Record<string, number>>;
+  getJobSchedulers(start?: number, end?: number): Promise<{ key: string; every?: number }[]>;
+  upsertJobScheduler(
+    id: string,
+    repeat: { every: number; startDate: number },
+    template: { name: string; data: unknown; opts: Record<string, unknown> },
+  ): Promise<unknown>;
+  removeJobScheduler(id: string): Promise<unknown>;
   on(event: 'error', listener: (error: Error) => void): unknown;
   close(): Promise<void>;
 }
@@ -37,13 +44,14 @@ export interface LaneBackend {
   /** @throws when the backend cannot take or give a job now; settles within 2 seconds */
   probe(): Promise<void>;
   producer(): Producer;
-  consumer(work: (tenantId: string) => Promise<void>, concurrency: number): Consumer;
+  consumer(work: (lane: string) => Promise<void>, concurrency: number): Consumer;
   /** Cuts the connections of one that does not close by itself. */
   abandon(bull: Producer | Consumer): void;
   close(): Promise<void>;
 }
 
-const QUEUE = 'lanes';
+/** What stands in line: tenants' lanes to work, or directories to pull. */
+export type QueueName = 'lanes' | 'pulls';
 /** The braces keep all keys in one slot of a Redis Cluster. */
 const PREFIX = '{lockstep}';
 const SCHEMA = 'bullmq';
@@ -64,14 +72,15 @@ const CONSUMER = {
 const PRODUCER = { prefix: PREFIX, streams: { events: { maxLen: 100 } } };
 
 interface Wake {
-  tenantId: string;
+  /** A tenant's id, or a directory's. */
+  lane: string;
 }
 
-export function openBackend(url: LaneQueueUrl): LaneBackend {
-  return 'redisUrl' in url ? onRedis(url.redisUrl) : onPostgres(url.postgresUrl);
+export function openBackend(url: LaneQueueUrl, name: QueueName): LaneBackend {
+  return 'redisUrl' in url ? onRedis(url.redisUrl, name) : onPostgres(url.postgresUrl, name);
 }
 
-function onRedis(url: string): LaneBackend {
+function onRedis(url: string, name: QueueName): LaneBackend {
   const retryStrategy = (times: number) => Math.min(100 * times, 1_000);
   // A wake-up that cannot be sent now is given up, never queued in memory.
   const client = new Redis(url, {
@@ -89,9 +98,9 @@ function onRedis(url: string): LaneBackend {
     async probe() {
       await within(PROBE_MS, client.ping());
     },
-    producer: () => new Queue(QUEUE, { ...PRODUCER, connection: client }),
+    producer: () => new Queue(name, { ...PRODUCER, connection: client }),
     consumer(work, concurrency) {
-      const worker = new Worker<Wake>(QUEUE, (job) => work(job.data.tenantId), {
+      const worker = new Worker<Wake>(name, (job) => work(job.data.lane), {
         ...CONSUMER,
         prefix: PREFIX,
         concurrency,
@@ -116,7 +125,7 @@ function onRedis(url: string): LaneBackend {
   };
 }
 
-function onPostgres(connectionString: string): LaneBackend {
+function onPostgres(connectionString: string, name: QueueName): LaneBackend {
   const { Queue: PgQueue, Worker: PgWorker } = withBackend(createPostgresBackend);
   const connection = {
     connectionString,
@@ -137,9 +146,9 @@ function onPostgres(connectionString: string): LaneBackend {
     async probe() {
       await within(PROBE_MS, probes.query(`select version from ${SCHEMA}.migration limit 1`));
     },
-    producer: () => new PgQueue(QUEUE, { ...PRODUCER, connection: { ...bull, max: 2 } }),
+    producer: () => new PgQueue(name, { ...PRODUCER, connection: { ...bull, max: 2 } }),
     consumer: (work, concurrency) =>
-      new PgWorker<Wake>(QUEUE, (job) => work(job.data.tenantId), {
+      new PgWorker<Wake>(name, (job) => work(job.data.lane), {
         ...CONSUMER,
         concurrency,
         connection: { ...bull, max: 3 },

@@ -12,6 +12,7 @@ import {
   type LaneQueueUrl,
   openBackend,
   type Producer,
+  type QueueName,
   within,
 } from './backend.ts';
 import type { LaneHandler, LaneQueue, LaneWorker } from './queue.ts';
@@ -24,6 +25,8 @@ export interface LaneQueueOptions {
   stopTimeoutMs?: number;
   /** Least time between two wake-ups of one lane; default 15. */
   gapMs?: number;
+  /** Which queue; default 'lanes'. */
+  name?: QueueName;
 }
 
 /** As many errors within a second mean that a worker goes round in circles, not that it lost a connection. */
@@ -38,7 +41,7 @@ const CLOSE_MS = 2_000;
 export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions = {}): Promise<LaneQueue> {
   const onError = options.onError ?? (() => {});
   const stopTimeoutMs = options.stopTimeoutMs ?? 10_000;
-  const backend = openBackend(url);
+  const backend = openBackend(url, options.name ?? 'lanes');
   const closing = new AbortController();
   let producer: Producer | undefined;
 
@@ -47,15 +50,15 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
   });
   await within(2_000, opening).catch(() => {});
 
-  async function add(tenantId: string): Promise<void> {
+  async function add(lane: string): Promise<void> {
     if (!producer) throw new Error('the queue is not open');
     // An id of our own: BullMQ on PostgreSQL would else create a sequence, which the application's role may not.
     await producer.add(
       'wake',
-      { tenantId },
+      { lane },
       {
         jobId: randomUUID(),
-        deduplication: { id: tenantId, keepLastIfActive: true },
+        deduplication: { id: lane, keepLastIfActive: true },
         attempts: 1,
         removeOnComplete: true,
         removeOnFail: true,
@@ -79,6 +82,27 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
     givenUp: waker.givenUp,
     work: (handler, { concurrency }) =>
       startWorker({ backend, handler, concurrency, add, onError, stopTimeoutMs }),
+    async keepSchedules(wanted) {
+      if (!producer) throw new Error('the queue is not open');
+      const there = new Map<string, number | undefined>();
+      for (const { key, every } of await within(SCHEDULES_MS, producer.getJobSchedulers()))
+        there.set(key, every);
+      for (const { id, lane, everyMs, startAt } of wanted) {
+        const known = there.get(id);
+        there.delete(id);
+        if (known === everyMs) continue;
+        await producer.upsertJobScheduler(
+          id,
+          { every: everyMs, startDate: startAt.getTime() },
+          {
+            name: 'wake',
+            data: { lane },
+            opts: { attempts: 1, removeOnComplete: true, removeOnFail: true },
+          },
+        );
+      }
+      for (const id of there.keys()) await producer.removeJobScheduler(id);
+    },
     async counts() {
       if (!producer) throw new Error('the queue is not open');
       return within(COUNTS_MS, producer.getJobCounts());
@@ -98,12 +122,13 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
 }
 
 const COUNTS_MS = 3_000;
+const SCHEDULES_MS = 10_000;
 
 interface WorkerContext {
   backend: LaneBackend;
   handler: LaneHandler;
   concurrency: number;
-  add: (tenantId: string) => Promise<void>;
+  add: (lane: string) => Promise<void>;
   onError: (error: Error) => void;
   stopTimeoutMs: number;
 }
@@ -113,17 +138,17 @@ function startWorker(context: WorkerContext): LaneWorker {
   const stopping = new AbortController();
   const underWay = new Set<Promise<unknown>>();
 
-  async function workLane(tenantId: string): Promise<void> {
+  async function workLane(lane: string): Promise<void> {
     // Taken in the moment of stopping: it goes back for whoever is there.
-    if (stopping.signal.aborted) return add(tenantId);
-    const run = handler(tenantId, stopping.signal);
+    if (stopping.signal.aborted) return add(lane);
+    const run = handler(lane, stopping.signal);
     const settled = run.then(
       () => {},
       () => {},
     );
     underWay.add(settled);
     try {
-      if ((await run) === 'more') await add(tenantId);
+      if ((await run) === 'more') await add(lane);
     } catch (error) {
       onError(error instanceof Error ? error : new Error(String(error)));
       throw error;

@@ -8,7 +8,8 @@ import { Directory, Lane } from '../database/entities.ts';
 import { newId } from '../id/id.ts';
 import { audit } from './audit.ts';
 
-export type DirectoryKind = 'scim' | 'okta' | 'entra';
+/** 'scim', or the name of the connector that pulls it. */
+export type DirectoryKind = string;
 export type Idp = 'okta' | 'entra' | 'generic';
 
 export interface DirectoryFacts {
@@ -24,7 +25,18 @@ export interface DirectoryFacts {
   /** Since when the directory takes nothing in; null while it does. */
   pausedAt: Date | null;
   pauseReason: string | null;
+  /** How a connector reaches the source, secrets apart; null for a directory that is only pushed. */
+  config: Record<string, unknown> | null;
+  /** What an operator set of the guard (src/pull/guard.ts). */
+  guard: Record<string, unknown>;
   createdAt: Date;
+}
+
+/** How a connector reaches the source. */
+export interface Reach {
+  config: Record<string, unknown>;
+  /** Seals the secrets for the directory with this id. */
+  seal: (directoryId: string) => Buffer;
 }
 
 export interface NewDirectory {
@@ -33,6 +45,9 @@ export interface NewDirectory {
   /** Default: 'primary' for a tenant's only directory, its own id for a further one. */
   provider?: string | undefined;
   idp?: Idp | undefined;
+  /** Of a kind that is pulled. */
+  reach?: Reach | undefined;
+  guard?: Record<string, unknown> | undefined;
 }
 
 export interface DirectoryPatch {
@@ -41,6 +56,9 @@ export interface DirectoryPatch {
   idp?: Idp | null | undefined;
   paused?: boolean | undefined;
   reason?: string | undefined;
+  /** New settings of the source: what was read by the old ones is read anew, as a whole. */
+  reach?: Reach | undefined;
+  guard?: Record<string, unknown> | undefined;
 }
 
 /** @returns undefined when the tenant has gone meanwhile */
@@ -65,9 +83,15 @@ export async function createDirectory(
       idpDetected: null,
       pausedAt: null,
       pauseReason: null,
+      config: input.reach?.config ?? null,
+      guard: input.guard ?? {},
       createdAt: new Date(),
     };
-    await em.insert(Directory, { ...row, tenantId });
+    const reach = input.reach && { connector: input.kind, secrets: input.reach.seal(id) };
+    await em.insert(Directory, { ...row, ...reach, tenantId });
+    if (reach) {
+      await em.execute('insert into pull_state (directory_id, tenant_id) values (?, ?)', [id, tenantId]);
+    }
     await audit(em, {
       tenantId,
       actor,
@@ -86,6 +110,12 @@ export async function findDirectory(
 ): Promise<DirectoryFacts | undefined> {
   const row = await db.entities(tenantId).findOne(Directory, { tenantId, id });
   return row ? facts(row) : undefined;
+}
+
+/** As they are sealed; null where there are none. */
+export async function readSecrets(db: Database, tenantId: string, id: string): Promise<Buffer | null> {
+  const row = await db.entities(tenantId).findOne(Directory, { tenantId, id }, { fields: ['secrets'] });
+  return row?.secrets ? Buffer.from(row.secrets) : null;
 }
 
 /** In the order of their ids. @param after id of the last one seen */
@@ -137,12 +167,24 @@ export async function updateDirectory(
       row.pausedAt = null;
       row.pauseReason = null;
     }
+    if (patch.guard !== undefined) row.guard = patch.guard;
+    const { reach, ...told } = patch;
+    if (reach) {
+      row.config = reach.config;
+      row.secrets = reach.seal(id);
+      // The watermark was another configuration's; the last certificate stays, to tell what is seen no longer.
+      await em.execute(
+        `update pull_state set watermark = null, next_full_at = now(), failures = 0, retry_at = null, error = null
+         where directory_id = ?`,
+        [id],
+      );
+    }
     await em.flush();
     await audit(em, {
       tenantId,
       actor,
       action: 'directory.changed',
-      detail: { directory: id, ...patch },
+      detail: { directory: id, ...told, ...(reach ? { config: reach.config } : {}) },
     });
     return facts(row);
   });
@@ -157,6 +199,8 @@ function facts(row: {
   idpDetected?: Idp | null | undefined;
   pausedAt?: Date | null | undefined;
   pauseReason?: string | null | undefined;
+  config?: Record<string, unknown> | null | undefined;
+  guard: Record<string, unknown>;
   createdAt: Date;
 }): DirectoryFacts {
   return {
@@ -168,6 +212,8 @@ function facts(row: {
     idpDetected: row.idpDetected ?? null,
     pausedAt: row.pausedAt ?? null,
     pauseReason: row.pauseReason ?? null,
+    config: row.config ?? null,
+    guard: row.guard,
     createdAt: row.createdAt,
   };
 }

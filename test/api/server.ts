@@ -8,6 +8,7 @@ import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { testCredentials } from '../harness/tenant.ts';
+import { testConnectors } from '../pull/rig.ts';
 import { openApiChecker } from './checker.ts';
 
 /** What a test reads of a JSON answer. */
@@ -48,6 +49,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     retryMs: [],
   });
   const woken: string[] = [];
+  const pulled: string[] = [];
   const logged: unknown[] = [];
   const app = express();
   app.use(
@@ -57,6 +59,8 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       credentials: testCredentials,
       lifecycle,
       queue: { wake: (tenantId) => woken.push(tenantId) },
+      connectors: testConnectors,
+      pullQueue: { wake: (directoryId) => pulled.push(directoryId) },
       trustProxy: options.trustProxy ?? false,
       publicUrl: options.publicUrl,
       log: { error: (entry: unknown) => logged.push(entry) },
@@ -97,6 +101,8 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     lifecycle,
     url,
     woken,
+    /** Directories that were woken to be pulled. */
+    pulled,
     logged,
     as,
     operator: as(await issueOperatorKey(db, testCredentials)),

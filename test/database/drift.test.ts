@@ -61,6 +61,33 @@ async function populate(): Promise<string> {
        values ($1, 'user', $2, 'extra', 'suspected', '')`,
       [lane.tenantId, ada],
     );
+    const run = uuidv7();
+    const at = [lane.tenantId, lane.directory.id];
+    await client.query(`insert into pull_state (tenant_id, directory_id) values ($1, $2)`, at);
+    await client.query(
+      `insert into pull_run (tenant_id, directory_id, id, mode, state, requested_by)
+       values ($1, $2, $3, 'full', 'running', 'test')`,
+      [...at, run],
+    );
+    const staged = [lane.tenantId, run, ada];
+    await client.query(
+      `insert into staged_user (tenant_id, run_id, id, status) values ($1, $2, $3, 'active')`,
+      staged,
+    );
+    await client.query(`insert into staged_group (tenant_id, run_id, id) values ($1, $2, $3)`, staged);
+    await client.query(
+      `insert into staged_member (tenant_id, run_id, group_id, member_id, member_kind) values ($1, $2, $3, $3, 'user')`,
+      staged,
+    );
+    await client.query(
+      `insert into staged_absence (tenant_id, run_id, kind, subject_id, group_id) values ($1, $2, 'user', $3, $3)`,
+      staged,
+    );
+    await client.query(
+      `insert into held_change (id, tenant_id, directory_id, run_id, kind, subject_id, name, reason)
+       values (gen_random_uuid(), $1, $2, $3, 'user', $4, 'ada', 'count')`,
+      [...at, run, ada],
+    );
   });
   // Written by the system role alone.
   await database.db.system.query(

@@ -5,7 +5,9 @@ import { openCredentials } from '../../src/credential/credential.ts';
 import type { Database } from '../../src/database/database.ts';
 import { bits, type Caller } from '../../src/directory/directory.ts';
 
-export const testCredentials = openCredentials(randomBytes(32));
+/** For a process of its own that must open what a test sealed. */
+export const testKey = randomBytes(32);
+export const testCredentials = openCredentials(testKey);
 
 export interface TestDirectory {
   id: string;

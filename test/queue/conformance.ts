@@ -109,6 +109,33 @@ export function laneQueueConformance(rig: () => Rig): void {
     expect(seen.runs.length).toBeLessThan(150);
   });
 
+  test('wake-ups by the clock come again and again, are spread by their start, and end when nobody wants them', async () => {
+    const queue = await openQueue({ name: 'pulls' });
+    const seen = recorder(async () => 'empty');
+    work(queue, seen.handler);
+    const [lane, later, dropped] = [randomUUID(), randomUUID(), randomUUID()];
+    const hour = 3_600_000;
+    const schedule = (of: string, everyMs: number, startAt: Date) => ({
+      id: `test:${of}`,
+      lane: of,
+      everyMs,
+      startAt,
+    });
+    const soon = new Date(Date.now() + 100);
+    const wanted = [schedule(lane, 100, soon), schedule(later, hour, new Date(Date.now() + hour))];
+    await queue.keepSchedules([...wanted, schedule(dropped, hour, new Date(Date.now() + hour))]);
+    await queue.keepSchedules(wanted);
+    await queue.keepSchedules(wanted);
+    await seen.reached(() => seen.runs.length >= 3);
+    expect(new Set(seen.runs)).toEqual(new Set([lane]));
+    await queue.keepSchedules([]);
+    // What a scheduler had made already may still come; afterwards there is nothing.
+    for (;;) {
+      const counts = await queue.counts();
+      if (!counts.active && !counts.waiting && !counts.wait && !counts.delayed) break;
+    }
+  });
+
   test('a wake-up during a run is followed by one further run', async () => {
     const queue = await openQueue();
     const lane = randomUUID();
