@@ -253,7 +253,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
         (reads[0] as { caller: Caller }).caller,
         reads.map((r) => r.id),
       ),
-    { parallel: 4, limit: 64 },
+    { parallel: 4, patienceMs: 20, limit: 64 },
   );
 
   interface GroupWrite {

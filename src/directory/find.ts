@@ -54,7 +54,11 @@ export function openFind(pool: pg.Pool): Find {
     });
   }
 
-  const together = batch<Asked, LookedUp>((_key, finds) => findRows(finds), { parallel: 4, limit: 64 });
+  const together = batch<Asked, LookedUp>((_key, finds) => findRows(finds), {
+    parallel: 4,
+    patienceMs: 20,
+    limit: 64,
+  });
   return (caller, type, by, key, withRelated) =>
     together(`${callerKey(caller)}/${type}/${by}/${withRelated}`, { caller, type, by, key, withRelated });
 }

@@ -43,7 +43,15 @@ export function openHints(
       const kind = found && (await connectors.load(found.connector));
       if (!found?.hint_secret || !kind?.hint) return unknown;
       const answer = kind.hint(request, credentials.open(found.hint_secret, context(at.directoryId)));
-      if (!answer.wake) return { answer, wake: false };
+      // A subscription is renewed by the pull that follows.
+      if (answer.renew) {
+        await db.tenant(at.tenantId, (client) =>
+          client.query(
+            'update pull_state set subscription_expires_at = now() where directory_id = $1 and subscription is not null',
+            [at.directoryId],
+          ),
+        );
+      } else if (!answer.wake) return { answer, wake: false };
       // `hinted_at`: when the latest hint was, or will be, followed. One within the gap is kept for the gap's end.
       const { rows } = await db.tenant(at.tenantId, (client) =>
         client.query<{ now: boolean }>(

@@ -29,7 +29,7 @@ export interface RecorderLimits {
   rows: number;
   /** Bytes that those may hold. */
   bytes: number;
-  /** Requests a second that are kept; ten seconds' worth at once. A read that succeeded takes only of the upper half. */
+  /** Requests a second that are kept; two seconds' worth at once. A read that succeeded takes only of the upper half. */
   rowsPerSecond: number;
   /** How long one waits at most while the database answers. */
   flushMs: number;
@@ -61,7 +61,7 @@ const CHANGES_KEPT = 100;
 /** What an exchange holds beside its bodies, about. */
 const ROW_BYTES = 600;
 /** Rows that may be kept at once, in seconds' worth. */
-const BURST_SECONDS = 10;
+const BURST_SECONDS = 2;
 /** Directories whose drops are remembered until their next entry. */
 const DROPS_REMEMBERED = 1_000;
 

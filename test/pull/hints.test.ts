@@ -37,6 +37,19 @@ test('hints are subscribed to where the provider takes that, renewed in time, wi
     r.pulls.hint(r.directoryId, { method: 'POST', query: {}, headers: { authorization }, body: undefined });
   expect(await hint(asked[0]?.secret ?? '')).toEqual({ answer: { status: 204, wake: true }, wake: true });
   expect((await hint('forged')).wake).toBe(false);
+  // The provider asks for a renewal, long before it is due.
+  lives = 3 * DAY;
+  await r.pull('incremental');
+  expect(asked).toHaveLength(3);
+  await r.pulls.hint(r.directoryId, {
+    method: 'POST',
+    query: { renew: '' },
+    headers: { authorization: asked[0]?.secret ?? '' },
+    body: undefined,
+  });
+  await r.pull('incremental');
+  await r.pull('incremental');
+  expect(asked).toHaveLength(4);
   const [state] = await r.query<{ text: string }>(
     'select s::text as text from pull_state s where directory_id = $1',
     [r.directoryId],

@@ -138,7 +138,7 @@ test('a request to a directory that does not exist leaves nothing, and its neigh
 
 test('a flood is kept at its share of the machine: reads that succeeded give way to all else, and come back with time', async () => {
   let clock = 0;
-  const { recorder, dropped } = await open({ rowsPerSecond: 10 }, true, () => clock);
+  const { recorder, dropped } = await open({ rowsPerSecond: 50 }, true, () => clock);
   // A hundred may come at once; reads that succeeded take only of the upper half.
   for (let i = 0; i < 60; i += 1) recorder.record(exchange({ path: `/Users?startIndex=${i}` }));
   expect(dropped()).toBe(10);
@@ -147,10 +147,10 @@ test('a flood is kept at its share of the machine: reads that succeeded give way
   expect(dropped()).toBe(10);
   recorder.record(exchange({ status: 500 }));
   expect(dropped()).toBe(11);
-  clock += 4_900;
+  clock += 980;
   recorder.record(exchange());
   expect(dropped()).toBe(12);
-  clock += 200;
+  clock += 40;
   recorder.record(exchange({ path: '/Groups' }));
   expect(dropped()).toBe(12);
   await recorder.stop();
@@ -161,11 +161,11 @@ test('a flood is kept at its share of the machine: reads that succeeded give way
   expect(items.reduce((sum, r) => sum + r.droppedBefore, 0)).toBe(12);
 });
 
-test('thousands at once are all kept', async () => {
+test('hundreds of changes at once are all kept', async () => {
   const { recorder, dropped } = await open();
-  for (let i = 0; i < 2_000; i += 1) recorder.record(exchange());
+  for (let i = 0; i < 900; i += 1) recorder.record(exchange({ method: 'POST', path: `/Users?n=${i}` }));
   await recorder.stop();
-  expect(await kept()).toHaveLength(2_000);
+  expect(await kept()).toHaveLength(900);
   expect(dropped()).toBe(0);
 });
 

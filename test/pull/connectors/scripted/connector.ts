@@ -197,7 +197,7 @@ export const kind: ConnectorKind<Config> = {
       return { status: 200, contentType: 'text/plain', body: request.query.challenge ?? '', wake: false };
     }
     return request.headers.authorization === secret
-      ? { status: 204, wake: true }
+      ? { status: 204, wake: true, ...(request.query.renew !== undefined && { renew: true }) }
       : { status: 401, wake: false };
   },
 };
