@@ -26,7 +26,8 @@ test('applied changes older than the retention are forgotten, in batches; younge
   });
   const scheduler = startScheduler({
     db: database.db,
-    lifecycle: { sweep: async () => [], compare: async () => {} },
+    lifecycle: { sweep: async () => [] },
+    reconciler: { compare: async () => {} },
     queue: { wake: () => {} },
     retentionDays: 30,
     requestRetentionDays: 7,
@@ -61,8 +62,8 @@ test('lanes that lost their wake-up are woken, counted, and a failing step is re
         done();
         return ['a', 'b'];
       },
-      compare: async () => {},
     },
+    reconciler: { compare: async () => {} },
     queue: { wake: (lane) => woken.push(lane) },
     retentionDays: 30,
     requestRetentionDays: 7,
