@@ -46,6 +46,16 @@ program
   .option('--json', 'one JSON object a line, bodies included (redacted)')
   .action(async (options) => (await import('./cli/listen.ts')).runListen(options));
 
+program
+  .command('pull')
+  .description('pull a directory now and watch it to its end; 1: it failed, 2: the guard holds removals')
+  .requiredOption('--directory <id>', 'which one')
+  .option('--full', 'a complete snapshot instead of what moved since the last pull')
+  .option('--json', 'how it ended as JSON')
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/pull.ts')).runPull(options);
+  });
+
 const simulate = program
   .command('simulate')
   .description('simulated identity providers, to try Lockstep against');

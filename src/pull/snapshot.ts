@@ -13,7 +13,7 @@ import {
   writePulledUsers,
 } from '../directory/pulled.ts';
 import { attributeVanished, type Reference, shrunk } from './quarantine.ts';
-import { refetchUsers } from './refetch.ts';
+import { confirmAbsent, refetchUsers } from './refetch.ts';
 import { decideRemovals } from './removals.ts';
 import { type Run, type RunOptions, succeed } from './runs.ts';
 import { stageSnapshot } from './staging.ts';
@@ -124,6 +124,8 @@ async function applySnapshot(
   await writeUsers('active');
   onWritten();
   if (newer.size > 0) await refetchUsers(run, connection, { mirrorIds: [...newer] });
+
+  await confirmAbsent(run, connection);
 
   const outcome = await run.write(async (client) => {
     const freed = await untanglePulledUsers(client, directory, run.sourceAt);

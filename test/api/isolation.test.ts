@@ -50,6 +50,14 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
      values ($1, $2, $3, now(), 'GET', $4, 200, 1)`,
     [request, lane.tenantId, lane.directory.id, `/Users/${ada}`],
   );
+  const pull = uuidv7();
+  await api.db.tenant(lane.tenantId, (c) =>
+    c.query(
+      `insert into pull_run (id, tenant_id, directory_id, mode, state, requested_by)
+       values ($1, $2, $3, 'full', 'done', 'test')`,
+      [pull, lane.tenantId, lane.directory.id],
+    ),
+  );
   const client = await api.operator(
     'POST',
     `/tenants/${lane.tenantId}/directories/${lane.directory.id}/clients`,
@@ -66,6 +74,7 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     change: change.rows[0]?.id ?? '',
     key: key.body.id,
     request,
+    pull,
   };
 }
 
@@ -79,6 +88,7 @@ const nobody: Record<string, string> = {
   change: '9000000000000000000',
   key: randomUUID(),
   request: randomUUID(),
+  pull: randomUUID(),
 };
 
 const bodies: Record<string, unknown> = {
@@ -91,6 +101,9 @@ const bodies: Record<string, unknown> = {
   replaceAttributeMappings: [{ attribute: 'title', field: 'title' }],
   replaceRoleMappings: [{ group: 'x', role: 'y' }],
   issueKey: { scopes: ['members:read'] },
+  requestPull: { mode: 'full' },
+  approveHolds: { holds: 'all' },
+  rejectHolds: { holds: 'all' },
 };
 
 const fillIn = (path: string, values: Record<string, string>) =>
@@ -172,7 +185,14 @@ test('no list shows anything of another tenant', async () => {
 });
 
 test('the same key does all of this in its own tenant, so that the refusals above mean something', async () => {
-  const expected: Record<string, number> = { createTenant: 403, deleteTenant: 403 };
+  const expected: Record<string, number> = {
+    createTenant: 403,
+    deleteTenant: 403,
+    // A SCIM directory is not pulled; test/pull/api.test.ts does these with one that is.
+    requestPull: 409,
+    releaseQuarantine: 409,
+    issueHintSecret: 409,
+  };
   for (const route of routes.filter((r) => r.scope !== null)) {
     const got = await a(route.method.toUpperCase(), fillIn(route.path, ids.own), bodies[route.id]);
     expect(got.status < 300 || got.status === expected[route.id], `${route.id}: ${got.text}`).toBe(true);

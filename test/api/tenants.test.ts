@@ -69,17 +69,17 @@ test('the first directory is the primary one, also when two are made at once; a 
   expect(told.scimBaseUrl).toBe(`${api.url}/scim/v2/${told.id}`);
 });
 
-test('kinds of a later version are refused with words, and nothing is written', async () => {
+test('kinds that there is no connector for are refused with words, and nothing is written', async () => {
   const tenant = await newTenant();
   const before = await api.written();
-  for (const kind of ['okta', 'entra']) {
+  for (const kind of ['ldap', '../scripted', 'Scripted', '']) {
     const refused = await api.operator('POST', `/tenants/${tenant}/directories`, {
       kind,
       name: 'Pulled',
-      config: { orgUrl: 'https://example.okta.com', token: 'secret' },
+      config: { url: 'https://example.com', token: 'secret' },
     });
     expect(refused.status).toBe(422);
-    expect(refused.body.detail).toContain(`"${kind}" are not available in this version yet`);
+    expect(refused.body.detail).toContain(`There is no kind of directory "${kind}" here`);
     expect(refused.text).not.toContain('secret');
   }
   expect(await api.written()).toEqual(before);
