@@ -28,7 +28,8 @@ export const START = `update reconciliation set state = 'running', started_at = 
 
 /** $1 id, $2 state, $3 complete, $4 hash, $5 policy, $6 counts, $7 rows, $8 words. */
 export const PLANNED = `update reconciliation set state = $2, complete = $3, hash = $4, policy = $5, counts = $6, rows = $7,
-  error = $8, finished_at = case when $2 in ('planned', 'done') then now() end where id = $1`;
+  error = $8, finished_at = case when $2 in ('planned', 'done') then now() end,
+  lease_until = case when $2 not in ('planned', 'done') then lease_until end where id = $1`;
 
 /** $1 id: after applying. */
 export const APPLIED = `update reconciliation r set finished_at = now(), lease_until = null, worker_id = null,
