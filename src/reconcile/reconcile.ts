@@ -40,6 +40,8 @@ export interface ReconcileOptions {
   onError: (what: { tenantId: string; directoryId: string }, error: unknown) => void;
   /** How old a difference must be before it counts, and a suspect before it is confirmed; default 60 s. */
   graceMs?: number;
+  /** See MANY_ABSENT in source.ts. */
+  manyAbsent?: number;
   /** Of a reconciliation without a pull: a process that gives no sign for so long has lost it. */
   leaseMs?: number;
 }
@@ -217,6 +219,7 @@ export function openReconciler(options: ReconcileOptions): Reconciler {
       trusting: run.watermark === null && !pushed,
       pushed,
       snapshotAt: certificate.startedAt,
+      manyAbsent: options.manyAbsent,
     });
     return finish(run, job, certificate, connection, next, onWritten);
   }

@@ -14,6 +14,11 @@ import { canonical } from './plan.ts';
 
 /** Candidates of one question to the source. */
 const ASKED = 200;
+/**
+ * From so many absent users on they are not asked about one by one, for that is an outage or a filter and not a day's
+ * leavers: they are held as they are, and asked about when a person approves them.
+ */
+export const MANY_ABSENT = 1_000;
 
 export type Next = <T>(step: Promise<T>) => Promise<T>;
 
@@ -47,6 +52,8 @@ export interface Settled {
   inferred: boolean;
   row: Record<string, unknown> | null;
   version: number | null;
+  /** Nobody was asked about it: a person decides. */
+  hold?: boolean;
 }
 
 export interface SettleOptions {
@@ -101,8 +108,21 @@ export async function settleCandidates(
   run: Run,
   connection: Pick<Connection, 'get'>,
   next: Next,
-  at: { reconciliationId: string; trusting: boolean } & Omit<SettleOptions, 'mirrorId'>,
+  at: { reconciliationId: string; trusting: boolean; manyAbsent?: number | undefined } & Omit<
+    SettleOptions,
+    'mirrorId'
+  >,
 ): Promise<void> {
+  const { rows: absent } = await run.write((client) =>
+    client.query<{ n: number }>(
+      `select count(*)::int as n from reconciliation_item
+       where reconciliation_id = $1 and side = 'source' and action = 'user.remove' and inferred`,
+      [at.reconciliationId],
+    ),
+  );
+  const tooMany = (absent[0]?.n ?? 0) > (at.manyAbsent ?? MANY_ABSENT);
+  const unasked = (row: Candidate) =>
+    (at.trusting && isNew(row)) || (tooMany && row.inferred && row.action === 'user.remove');
   for (let place = FIRST_PLACE; ; ) {
     const { rows } = await run.write((client) =>
       client.query<Candidate>(CANDIDATES, [at.reconciliationId, ['candidate'], ...place, ASKED, null]),
@@ -110,13 +130,13 @@ export async function settleCandidates(
     const last = rows.at(-1);
     if (!last) return;
     place = placeOfRow(last);
-    const asking = at.trusting ? rows.filter((row) => !isNew(row)) : rows;
+    const asking = rows.filter((row) => !unasked(row));
     const fetched = await fetchSubjects(connection, next, asking);
     await run.write(async (client) => {
       const kept: [Candidate, Settled][] = [];
       const dropped: Candidate[] = [];
       for (const row of rows) {
-        const answer = at.trusting && isNew(row) ? 'trusted' : fetched.get(row.source_id ?? '');
+        const answer = unasked(row) ? 'trusted' : fetched.get(row.source_id ?? '');
         const settled = settle(row, answer, { ...at, mirrorId: run.mirrorId });
         if (settled) kept.push([row, settled]);
         else dropped.push(row);
@@ -174,7 +194,8 @@ export function settle(
   if (answer === undefined) return null;
 
   const user = answer === 'trusted' ? null : answer.user;
-  const gone = answer !== 'trusted' && (user === null || user.status === 'removed');
+  const trusted = answer === 'trusted';
+  const gone = trusted ? action === 'user.remove' : user === null || user.status === 'removed';
   const name = mirror?.user_name ?? String(row.row?.user_name ?? '');
   const before = mirror && { active: mirror.active, userName: mirror.user_name };
   if (action === 'user.remove') {
@@ -187,11 +208,12 @@ export function settle(
       before,
       after: null,
       fact: inferred
-        ? `the source does not have this user: not in the snapshot of ${options.snapshotAt.toISOString()}, nor when asked by id`
+        ? `the source does not have this user: not in the snapshot of ${options.snapshotAt.toISOString()}${trusted ? '' : ', nor when asked by id'}`
         : 'the source says that this user was removed',
       inferred,
       row: null,
       version: mirror.version,
+      hold: trusted,
     };
   }
   if (gone) return null;
@@ -326,10 +348,11 @@ async function writeSettled(
 ): Promise<void> {
   if (kept.length === 0) return;
   await client.query(
-    `update reconciliation_item i set state = 'planned', kind = r.kind, name = r.name, before = nullif(r.before, 'null'),
+    `update reconciliation_item i set state = case when r.hold then 'held' else 'planned' end,
+       note = case when r.hold then 'too many are absent to be asked about one by one' end, kind = r.kind, name = r.name, before = nullif(r.before, 'null'),
        after = nullif(r.after, 'null'), fact = r.fact, inferred = r.inferred, row = nullif(r.row, 'null'), version = r.version
      from jsonb_to_recordset($2) as r(action text, subject_kind text, subject_id uuid, group_id uuid, kind text, name text,
-       before jsonb, after jsonb, fact text, inferred boolean, "row" jsonb, version integer)
+       before jsonb, after jsonb, fact text, inferred boolean, "row" jsonb, version integer, hold boolean)
      where i.reconciliation_id = $1 and i.side = 'source' and i.action = r.action and i.subject_kind = r.subject_kind
        and i.subject_id = r.subject_id and i.group_id = r.group_id`,
     [

@@ -1,6 +1,7 @@
 /** A pulled directory: what differs, how it is called, when it counts, and how it is put right. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { ConnectorError } from '../../connectors/connector.ts';
+import { readFacts } from '../../src/metrics/gauges.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { createReconcileRig, type ReconcileRig } from './rig.ts';
 
@@ -252,6 +253,40 @@ describe('unknown is not zero', () => {
   });
 });
 
+test('the time of the last certified reconciliation: of pulls, of reconciliations, of pushes; never of what was not whole', async () => {
+  const at = async () =>
+    (
+      await r.query<{ at: Date }>(
+        'select reconciled_at as at from directory_reconciled where directory_id = $1',
+        [r.directoryId],
+      )
+    )[0]?.at;
+  expect(await at(), 'a full pull alone has not compared the members').toBeUndefined();
+  await r.reconciler.compare(r.tenantId);
+  const pulled = await at();
+  expect(pulled).toEqual((await r.state()).certified_at);
+  await r.reconcile('plan');
+  r.source.certify = (c) => ({ ...c, counts: { ...c.counts, users: 99 } });
+  await r.reconcile('repair');
+  await r.reconciler.compare(r.tenantId);
+  expect(await at()).toEqual(pulled);
+  r.source.certify = (c) => c;
+  const found = await r.reconcile('detect');
+  expect(await at()).toEqual(found.startedAt);
+
+  const two = await createReconcileRig(database.db, { tenantId: r.tenantId });
+  const facts = async () =>
+    (await readFacts(database.db.system))?.reconciled.find((k) => k.kind === 'scripted')?.at ?? 0;
+  const [row] = await two.query<{ at: string }>(
+    `select extract(epoch from min(coalesce(x.reconciled_at, d.created_at))) as at
+     from directory d left join directory_reconciled x on x.directory_id = d.id`,
+  );
+  expect(
+    await facts(),
+    'the minimum over directories, those of other tenants among them',
+  ).toBeLessThanOrEqual(Number(row?.at));
+});
+
 describe('removals that are inferred go through the guard', () => {
   test('held ones are shown, are mismatches, and go when the hash is approved', async () => {
     const gone = ['u3', 'u4', 'u5', 'u6', 'u7'];
@@ -305,6 +340,28 @@ describe('removals that are inferred go through the guard', () => {
     await r.settle();
     await r.reconciler.compare(r.tenantId);
     expect(await r.mismatches()).toEqual([]);
+  });
+
+  test('too many to be asked about one by one are held unasked, whatever the guard would let pass, and asked about when approved', async () => {
+    const many = await createReconcileRig(database.db, { manyAbsent: 4 });
+    for (let n = 0; n < 10; n += 1) many.source.put(`u${n}`, `name-u${n}`);
+    await many.pull('full');
+    await many.settle();
+    await many.setGuard({ percent: 100, count: 1_000 });
+    many.source.hide.users = (id) => id < 'u5';
+    let asked = 0;
+    many.source.beforePage = (_page, what) => {
+      if (what === 'get') asked += 1;
+    };
+    const found = await many.reconcile('repair');
+    expect(found).toMatchObject({ state: 'held', held: 5, complete: true });
+    expect(asked).toBe(0);
+    expect(await many.held(), 'nor are they among the holds of the guard').toEqual([]);
+    await many.reconciler.approve(many.at, found.id, found.hash ?? '', 'x');
+    await many.turns();
+    expect(asked).toBeGreaterThan(0);
+    expect(await many.read(found.id)).toMatchObject({ state: 'done', outcome: { skipped: 5 } });
+    expect(Object.keys((await many.mirror()).users)).toHaveLength(10);
   });
 
   test('a passed removal counts against the guard of the next pull', async () => {

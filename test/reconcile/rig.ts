@@ -14,7 +14,7 @@ const nobody = new AbortController().signal;
 
 export async function createReconcileRig(
   db: Database,
-  options: { graceMs?: number; tenantId?: string } = {},
+  options: { graceMs?: number; tenantId?: string; manyAbsent?: number } = {},
 ) {
   const errors: unknown[] = [];
   const reconciler = openReconciler({
@@ -22,6 +22,7 @@ export async function createReconcileRig(
     onWritten: () => {},
     onError: (_at, error) => errors.push(error),
     graceMs: options.graceMs ?? 0,
+    ...(options.manyAbsent === undefined ? {} : { manyAbsent: options.manyAbsent }),
   });
   const pulls = await createRig(db, {
     reconcile: reconciler,
