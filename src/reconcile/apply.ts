@@ -30,8 +30,9 @@ import {
   placeOfRow,
   settle,
 } from './source.ts';
+import { PROBES } from './statements.ts';
 
-const CHUNK = 200;
+const CHUNK = 500;
 /** From so many repairs on they are an import, which no live change waits behind. */
 const MANY = 1_000;
 
@@ -91,9 +92,17 @@ export async function applySource(run: Run, options: ApplyOptions): Promise<Reco
   const urgency: Urgency = Number(counted[0]?.n) > MANY ? 'backfill' : 'live';
   for (const phase of approved ? [...phases, ...inferredPhases] : phases) {
     for (let place = FIRST_PLACE; ; ) {
-      const { rows } = await run.write((client) =>
-        client.query<Item>(CANDIDATES, [reconciliationId, states, ...place, CHUNK, phase.actions]),
-      );
+      const { rows } = await run.write(async (client) => {
+        await client.query(PROBES);
+        return client.query<Item>(CANDIDATES, [
+          reconciliationId,
+          states,
+          ...place,
+          CHUNK,
+          phase.actions,
+          run.id,
+        ]);
+      });
       const last = rows.at(-1);
       if (!last) break;
       place = placeOfRow(last);
@@ -101,6 +110,7 @@ export async function applySource(run: Run, options: ApplyOptions): Promise<Reco
       if (items.length === 0) continue;
       const fetched = approved ? await fetchSubjects(options.connection, options.next, items) : null;
       await run.write(async (client) => {
+        await client.query(PROBES);
         const holds: Item[] = [];
         const gone: Item[] = [];
         for (const item of await withCurrentVersions(client, items)) {
@@ -139,8 +149,8 @@ async function withCurrentVersions(
   const standing = new Set<string>();
   if (memberships.length > 0) {
     const found = await client.query<{ group_id: string; member_id: string }>(
-      `select m.group_id, m.member_id from mirror_group_member m
-       join unnest($1::uuid[], $2::uuid[]) as r(group_id, member_id) on r.group_id = m.group_id and r.member_id = m.member_id`,
+      `select r.group_id, r.member_id from unnest($1::uuid[], $2::uuid[]) as r(group_id, member_id)
+       where (select true from mirror_group_member m where m.group_id = r.group_id and m.member_id = r.member_id)`,
       [memberships.map((i) => i.group_id), memberships.map((i) => i.subject_id)],
     );
     for (const row of found.rows) standing.add(`${row.group_id} ${row.member_id}`);
@@ -299,10 +309,13 @@ async function mark(
 ): Promise<void> {
   if (items.length === 0) return;
   await client.query(
-    `update reconciliation_item i set state = $5, note = $6
-     from unnest($2::text[], $3::uuid[], $4::uuid[]) as r(action, subject_id, group_id)
-     where i.reconciliation_id = $1 and i.side = 'source' and i.action = r.action and i.subject_id = r.subject_id
-       and i.group_id = r.group_id`,
+    `insert into reconciliation_item (reconciliation_id, tenant_id, side, action, subject_id, group_id, subject_kind, kind,
+       state, note)
+     select $1, current_setting('lockstep.tenant')::uuid, 'source', r.action, r.subject_id, r.group_id, r.subject_kind, '',
+       $5, $6
+     from unnest($2::text[], $3::uuid[], $4::uuid[], $7::text[]) as r(action, subject_id, group_id, subject_kind)
+     on conflict (reconciliation_id, side, action, subject_kind, subject_id, group_id)
+       do update set state = excluded.state, note = excluded.note`,
     [
       reconciliationId,
       items.map((item) => item.action),
@@ -310,6 +323,7 @@ async function mark(
       items.map((item) => item.group_id),
       state,
       note,
+      items.map((item) => item.subject_kind),
     ],
   );
 }
@@ -332,6 +346,7 @@ export async function applyMembers(
 ): Promise<void> {
   for (;;) {
     const more = await db.tenant(at.tenantId, async (client) => {
+      await client.query(PROBES);
       const { rows } = await client.query<MemberItem>(
         `select subject_kind, subject_id, kind, before, after, row from reconciliation_item
          where reconciliation_id = $1 and side = 'member' and state in ('planned', 'held')

@@ -10,6 +10,7 @@ import type { MismatchKind } from '../database/entities.ts';
 import { converge, type Difference, describe } from '../lifecycle/converge.ts';
 import { loadFacts } from '../lifecycle/facts.ts';
 import { classifyMember } from './classify.ts';
+import { PROBES } from './statements.ts';
 
 /** One member, or user without one, that differs. */
 export interface MemberFinding {
@@ -37,9 +38,10 @@ const ORPHANS = `
   select m.id, (select min(l.user_id::text)::uuid from link l where l.member_id = m.id
     and ($3::uuid is null or l.directory_id = $3)) as user_id
   from member m where m.tenant_id = $1 and m.id > $2 and m.status <> 'removed'
-    and exists (select from link l where l.member_id = m.id and l.user_id is not null
-      and ($3::uuid is null or l.directory_id = $3))
-    and not exists (select from link l join mirror_user u on u.id = l.user_id where l.member_id = m.id)
+    and (select bool_or(l.user_id is not null and ($3::uuid is null or l.directory_id = $3)) from link l
+      where l.member_id = m.id)
+    and not (select coalesce(bool_or((select true from mirror_user u where u.id = l.user_id)), false) from link l
+      where l.member_id = m.id)
   order by m.id limit ${CHUNK}`;
 
 /** $1 tenant, $2 users: those with a change on its way. Index: change_unapplied_user. */
@@ -64,6 +66,7 @@ export async function eachMemberFinding(
       const chunk = await db.tenant(
         tenantId,
         async (client) => {
+          await client.query(PROBES);
           const values = source.text === USERS ? [tenantId, after] : [tenantId, after, directoryId];
           const { rows } = await client.query<{ id: string; user_id?: string }>(source.text, values);
           return {

@@ -11,6 +11,7 @@ import type { Run } from '../pull/runs.ts';
 import { mirrorUser, userDigest } from '../pull/source.ts';
 import { classifySource } from './classify.ts';
 import { canonical } from './plan.ts';
+import { PROBES } from './statements.ts';
 
 /** Candidates of one question to the source. */
 const ASKED = 200;
@@ -64,7 +65,7 @@ export interface SettleOptions {
   snapshotAt: Date;
 }
 
-/** $1 reconciliation, $2 states, $3–$6 the last one's place, $7 how many, $8 actions (null: all). Index: primary key. */
+/** $1 reconciliation, $2 states, $3–$6 the last one's place, $7 how many, $8 actions (null: all), $9 run. Index: primary key. */
 export const CANDIDATES = `
   select i.action, i.subject_kind, i.subject_id, i.group_id, i.member_kind, i.inferred, i.bearing, i.source_id, i.row,
     i.version, i.kind, i.before, i.after, i.state, i.name,
@@ -75,9 +76,9 @@ export const CANDIDATES = `
       'further_emails', coalesce((select jsonb_agg(e.email_key) from mirror_email e where e.user_id = u.id), '[]'),
       'doc', u.doc, 'digest', replace(u.source_digest::text, '-', ''), 'changed_at', null, 'version', u.version) end as mirror,
     coalesce(g.display_name, i.row ->> 'display_name', (select s.facts ->> 'display_name' from staged_group s
-      where s.id = i.group_id limit 1)) as group_name,
+      where s.run_id = $9 and s.id = i.group_id)) as group_name,
     coalesce(g.external_id, i.row ->> 'external_id', (select s.facts ->> 'external_id' from staged_group s
-      where s.id = i.group_id limit 1)) as group_source_id,
+      where s.run_id = $9 and s.id = i.group_id)) as group_source_id,
     m.group_id is not null as standing
   from reconciliation_item i
   left join mirror_user u on u.id = i.subject_id and i.subject_kind = 'user'
@@ -124,27 +125,38 @@ export async function settleCandidates(
   const unasked = (row: Candidate) =>
     (at.trusting && isNew(row)) || (tooMany && row.inferred && row.action === 'user.remove');
   for (let place = FIRST_PLACE; ; ) {
-    const { rows } = await run.write((client) =>
-      client.query<Candidate>(CANDIDATES, [at.reconciliationId, ['candidate'], ...place, ASKED, null]),
-    );
+    const { rows } = await run.write(async (client) => {
+      await client.query(PROBES);
+      return client.query<Candidate>(CANDIDATES, [
+        at.reconciliationId,
+        ['candidate'],
+        ...place,
+        ASKED,
+        null,
+        run.id,
+      ]);
+    });
     const last = rows.at(-1);
-    if (!last) return;
+    if (!last) break;
     place = placeOfRow(last);
     const asking = rows.filter((row) => !unasked(row));
     const fetched = await fetchSubjects(connection, next, asking);
     await run.write(async (client) => {
+      await client.query(PROBES);
       const kept: [Candidate, Settled][] = [];
-      const dropped: Candidate[] = [];
       for (const row of rows) {
         const answer = unasked(row) ? 'trusted' : fetched.get(row.source_id ?? '');
         const settled = settle(row, answer, { ...at, mirrorId: run.mirrorId });
         if (settled) kept.push([row, settled]);
-        else dropped.push(row);
       }
       await writeSettled(client, at.reconciliationId, kept);
-      await drop(client, at.reconciliationId, run.id, dropped);
     });
   }
+  await run.write((client) =>
+    client.query(`delete from reconciliation_item where reconciliation_id = $1 and state = 'candidate'`, [
+      at.reconciliationId,
+    ]),
+  );
 }
 
 function isNew(row: Candidate): boolean {
@@ -347,14 +359,19 @@ async function writeSettled(
   kept: [Candidate, Settled][],
 ): Promise<void> {
   if (kept.length === 0) return;
+  // ON CONFLICT probes the key of each row, whatever the planner thinks of the table.
   await client.query(
-    `update reconciliation_item i set state = case when r.hold then 'held' else 'planned' end,
-       note = case when r.hold then 'too many are absent to be asked about one by one' end, kind = r.kind, name = r.name, before = nullif(r.before, 'null'),
-       after = nullif(r.after, 'null'), fact = r.fact, inferred = r.inferred, row = nullif(r.row, 'null'), version = r.version
+    `insert into reconciliation_item as i (reconciliation_id, tenant_id, side, action, subject_kind, subject_id, group_id,
+       state, note, kind, name, before, after, fact, inferred, row, version)
+     select $1, current_setting('lockstep.tenant')::uuid, 'source', r.action, r.subject_kind, r.subject_id, r.group_id,
+       case when r.hold then 'held' else 'planned' end,
+       case when r.hold then 'too many are absent to be asked about one by one' end, r.kind, r.name,
+       nullif(r.before, 'null'), nullif(r.after, 'null'), r.fact, r.inferred, nullif(r."row", 'null'), r.version
      from jsonb_to_recordset($2) as r(action text, subject_kind text, subject_id uuid, group_id uuid, kind text, name text,
        before jsonb, after jsonb, fact text, inferred boolean, "row" jsonb, version integer, hold boolean)
-     where i.reconciliation_id = $1 and i.side = 'source' and i.action = r.action and i.subject_kind = r.subject_kind
-       and i.subject_id = r.subject_id and i.group_id = r.group_id`,
+     on conflict (reconciliation_id, side, action, subject_kind, subject_id, group_id) do update set state = excluded.state,
+       note = excluded.note, kind = excluded.kind, name = excluded.name, before = excluded.before, after = excluded.after,
+       fact = excluded.fact, inferred = excluded.inferred, row = excluded.row, version = excluded.version`,
     [
       reconciliationId,
       JSON.stringify(
@@ -367,31 +384,5 @@ async function writeSettled(
         })),
       ),
     ],
-  );
-}
-
-/** Takes candidates out of the plan, and with them what the guard would count. */
-async function drop(
-  client: pg.ClientBase,
-  reconciliationId: string,
-  runId: string,
-  rows: Candidate[],
-): Promise<void> {
-  if (rows.length === 0) return;
-  const values = [
-    rows.map((row) => row.action),
-    rows.map((row) => row.subject_id),
-    rows.map((row) => row.group_id),
-  ];
-  await client.query(
-    `delete from reconciliation_item i using unnest($2::text[], $3::uuid[], $4::uuid[]) as r(action, subject_id, group_id)
-     where i.reconciliation_id = $1 and i.side = 'source' and i.action = r.action and i.subject_id = r.subject_id
-       and i.group_id = r.group_id`,
-    [reconciliationId, ...values],
-  );
-  await client.query(
-    `delete from staged_absence a using unnest($2::text[], $3::uuid[], $4::uuid[]) as r(action, subject_id, group_id)
-     where a.run_id = $1 and a.kind || '.remove' = r.action and a.subject_id = r.subject_id and a.group_id = r.group_id`,
-    [runId, ...values],
   );
 }
