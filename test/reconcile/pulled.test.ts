@@ -409,6 +409,16 @@ describe('a plan that was looked at', () => {
     });
   });
 
+  test('who differs in another way by then is another repair, and is skipped', async () => {
+    silently(r, () => r.source.patch('u5', { displayName: 'First' }));
+    const found = await r.reconcile('plan');
+    expect(found.items).toMatchObject([{ after: { displayName: 'First' } }]);
+    silently(r, () => r.source.patch('u5', { displayName: 'Second' }));
+    await r.reconciler.approve(r.at, found.id, found.hash ?? '', 'x');
+    await r.turns();
+    expect(await r.read(found.id)).toMatchObject({ outcome: { skipped: 1 } });
+  });
+
   test('it is refused as a whole when the mappings have changed, before the approval and after it', async () => {
     silently(r, () => r.source.put('u5', 'name-u5', {}, 'suspended'));
     const found = await r.reconcile('plan');
