@@ -56,6 +56,19 @@ program
     process.exitCode = await (await import('./cli/pull.ts')).runPull(options);
   });
 
+program
+  .command('reconcile')
+  .description(
+    'compare source, mirror and members of a directory, and mend what differs; 1: it failed, 2: something differs or is held',
+  )
+  .requiredOption('--directory <id>', 'which one')
+  .option('--dry-run', 'write nothing; show the plan and its hash')
+  .addOption(new Option('--apply <hash>', 'apply a plan that was looked at').conflicts('dryRun'))
+  .option('--json', 'how it ended as JSON, with the first items')
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/reconcile.ts')).runReconcile(options);
+  });
+
 const simulate = program
   .command('simulate')
   .description('simulated identity providers, to try Lockstep against');

@@ -29,6 +29,7 @@ import {
   unauthorised,
 } from './problem.ts';
 import { pullRoutes } from './pulls.ts';
+import { reconciliationRoutes } from './reconciliations.ts';
 import { readBody, readParams, readQuery } from './request.ts';
 import { requestRoutes } from './requests.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
@@ -51,6 +52,7 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
     ...changeRoutes(options),
+    ...reconciliationRoutes(options),
     ...keyRoutes(options),
   ];
   let described: Record<string, unknown> | undefined;

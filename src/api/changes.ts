@@ -1,4 +1,4 @@
-/** /v1/tenants/{tenant}/changes, mismatches and events: the log on its way in, what does not match, what went out. */
+/** /v1/tenants/{tenant}/changes and events: the log on its way in, and what went out. */
 import { z } from 'zod';
 import type { Database } from '../database/database.ts';
 import { invalid, notFound } from './problem.ts';
@@ -32,27 +32,6 @@ const changeSchema = z
   .meta({ id: 'Change' });
 
 const place = z.union([changeId, z.tuple([z.int().min(0).max(3), changeId])]);
-
-const mismatchSchema = z
-  .strictObject({
-    subject: z.strictObject({ kind: z.enum(['user', 'member']), id: uuid }),
-    kind: z.enum([
-      'active_after_deprovision',
-      'wrong_role',
-      'extra',
-      'missing',
-      'stale_attribute',
-      'disputed',
-      'unknown',
-    ]),
-    state: z.enum(['suspected', 'confirmed']),
-    detail: z.string(),
-    rival: uuid
-      .nullable()
-      .meta({ description: 'disputed: the directory user that claimed the e-mail first' }),
-    since: time,
-  })
-  .meta({ id: 'Mismatch' });
 
 const eventSchema = z
   .strictObject({
@@ -106,38 +85,6 @@ export function changeRoutes({ db, lifecycle, queue }: ApiOptions): Route[] {
         if (!(await lifecycle.replay(tenant.id, params.change, actor))) return notFound('change');
         queue.wake(tenant.id);
         return reply(202, { id: params.change, state: 'pending' });
-      },
-    }),
-    route({
-      method: 'get',
-      path: '/tenants/{tenant}/mismatches',
-      id: 'listMismatches',
-      summary: 'List where access differs from the source',
-      scope: 'mismatches:read',
-      query: z.strictObject({
-        kind: mismatchSchema.shape.kind.optional(),
-        state: mismatchSchema.shape.state.optional(),
-        cursor: cursor(z.tuple([z.enum(['user', 'member']), uuid])),
-        limit,
-      }),
-      answers: { 200: { description: 'Mismatches by subject', schema: pageOf(mismatchSchema) } },
-      async handle({ tenant, query }) {
-        const rows = await db.tenant(tenant.id, async (client) => {
-          const [afterKind, afterId] = query.cursor ?? [null, null];
-          const found = await client.query<MismatchRow>(MISMATCHES, [
-            tenant.id,
-            afterKind,
-            afterId,
-            query.kind ?? null,
-            query.state ?? null,
-            query.limit + 1,
-          ]);
-          return found.rows;
-        });
-        return reply(
-          200,
-          page(rows, query.limit, mismatch, (m) => [m.subject_kind, m.subject_id]),
-        );
       },
     }),
     route({
@@ -230,32 +177,6 @@ function shown(change: ChangeRow) {
     retryAt: isoOrNull(change.retry_at),
     error: change.error,
     appliedAt: isoOrNull(change.applied_at),
-  };
-}
-
-interface MismatchRow {
-  subject_kind: string;
-  subject_id: string;
-  kind: string;
-  state: string;
-  detail: string;
-  rival_id: string | null;
-  since: Date;
-}
-
-const MISMATCHES = `select subject_kind, subject_id, kind, state, detail, rival_id, since from mismatch
-  where tenant_id = $1 and ($2::text is null or (subject_kind, subject_id) > ($2, $3::uuid))
-    and ($4::text is null or kind = $4) and ($5::text is null or state = $5)
-  order by subject_kind, subject_id limit $6`;
-
-function mismatch(row: MismatchRow) {
-  return {
-    subject: { kind: row.subject_kind, id: row.subject_id },
-    kind: row.kind,
-    state: row.state,
-    detail: row.detail,
-    rival: row.rival_id,
-    since: iso(row.since),
   };
 }
 

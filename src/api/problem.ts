@@ -57,7 +57,8 @@ export type Noun =
   | 'change'
   | 'role'
   | 'request'
-  | 'pull';
+  | 'pull'
+  | 'reconciliation';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {

@@ -13,7 +13,7 @@ const mode = z.enum(['incremental', 'full']);
 const pullRun = z
   .strictObject({
     id: uuid,
-    mode,
+    mode: z.enum(['incremental', 'full', 'reconcile']),
     state: z.enum(['waiting', 'running', 'done', 'failed']),
     outcome: z
       .string()

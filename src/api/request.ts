@@ -22,6 +22,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   change: { noun: 'change', schema: changeId },
   request: id('request'),
   pull: id('pull'),
+  reconciliation: id('reconciliation'),
   role: { noun: 'role', schema: text(100) },
 };
 

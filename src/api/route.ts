@@ -9,6 +9,7 @@ import type { Credentials } from '../credential/credential.ts';
 import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
+import type { Reconciler } from '../reconcile/reconcile.ts';
 import type { Principal, Scope } from '../tenant/scope.ts';
 import type { TenantFacts } from '../tenant/tenant.ts';
 import type { Problem } from './problem.ts';
@@ -23,7 +24,8 @@ export interface ApiOptions {
   queue: Pick<LaneQueue, 'wake'>;
   /** Which kinds of directories can be pulled. */
   connectors: Connectors;
-  /** Wakes directories to be pulled. */
+  reconciler: Pick<Reconciler, 'request' | 'find' | 'list' | 'items' | 'approve'>;
+  /** Wakes directories to be pulled or reconciled. */
   pullQueue: Pick<LaneQueue, 'wake'>;
   /** Where clients reach Lockstep, for example `https://lockstep.example.com`; default: what the request's Host says. */
   publicUrl?: string | undefined;

@@ -61,6 +61,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     connectionString: options.appUrl,
     max: options.poolSize ?? 16,
     keepAlive: true,
+    // A connection keeps the plans of our functions: one that is made anew for each burst of an IdP pays for them again.
+    idleTimeoutMillis: 5 * 60_000,
     Client: Connection,
   });
   const system = new pg.Pool({

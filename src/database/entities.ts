@@ -177,7 +177,7 @@ export const PullRun = defineEntity({
     id: p.uuid().primary(),
     tenantId: p.uuid(),
     directoryId: p.uuid(),
-    mode: p.text().$type<'incremental' | 'full'>(),
+    mode: p.text().$type<'incremental' | 'full' | 'reconcile'>(),
     state: p.text().$type<'waiting' | 'running' | 'done' | 'failed'>(),
     outcome: p.text().nullable(),
     requestedBy: p.text(),
@@ -461,18 +461,112 @@ export type MismatchKind =
   | 'disputed'
   | 'unknown';
 
+/** Where the two part: source and mirror, or mirror and member. */
+export type MismatchSide = 'source' | 'member';
+
 export const Mismatch = defineEntity({
   name: 'Mismatch',
   tableName: 'mismatch',
   properties: {
     tenantId: p.uuid().primary(),
-    subjectKind: p.text().$type<'user' | 'member'>().primary(),
+    side: p.text().$type<MismatchSide>().default('member').primary(),
+    subjectKind: p.text().$type<'user' | 'group' | 'member'>().primary(),
     subjectId: p.uuid().primary(),
     kind: p.text().$type<MismatchKind>(),
     state: p.text().$type<'suspected' | 'confirmed'>(),
     detail: p.text(),
+    directoryId: p.uuid().nullable(),
     rivalId: p.uuid().nullable(),
+    reconciliationId: p.uuid().nullable(),
     since: createdAt(),
+    seenAt: createdAt(),
+    seen: p.integer().default(1),
+  },
+});
+
+export const DirectoryReconciled = defineEntity({
+  name: 'DirectoryReconciled',
+  tableName: 'directory_reconciled',
+  properties: {
+    directoryId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    reconciledAt: p.datetime(),
+  },
+});
+
+export type ReconciliationMode = 'plan' | 'detect' | 'repair';
+export type ReconciliationState =
+  | 'waiting'
+  | 'running'
+  | 'planned'
+  | 'approved'
+  | 'applying'
+  | 'held'
+  | 'done'
+  | 'refused'
+  | 'failed';
+
+export const Reconciliation = defineEntity({
+  name: 'Reconciliation',
+  tableName: 'reconciliation',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    mode: p.text().$type<ReconciliationMode>(),
+    state: p.text().$type<ReconciliationState>(),
+    requestedBy: p.text(),
+    approvedBy: p.text().nullable(),
+    createdAt: createdAt(),
+    startedAt: p.datetime().nullable(),
+    finishedAt: p.datetime().nullable(),
+    workerId: p.uuid().nullable(),
+    leaseUntil: p.datetime().nullable(),
+    complete: p.boolean().nullable(),
+    rows: p.bigint('number').default(0),
+    expectedRows: p.bigint('number').nullable(),
+    hash: p.text().nullable(),
+    policy: p.text().nullable(),
+    counts: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
+    error: p.text().nullable(),
+  },
+});
+
+export type ItemAction =
+  | 'user.create'
+  | 'user.update'
+  | 'user.remove'
+  | 'group.create'
+  | 'group.update'
+  | 'group.remove'
+  | 'membership.add'
+  | 'membership.remove'
+  | 'member.converge';
+
+export const ReconciliationItem = defineEntity({
+  name: 'ReconciliationItem',
+  tableName: 'reconciliation_item',
+  properties: {
+    reconciliationId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    side: p.text().$type<MismatchSide>().primary(),
+    action: p.text().$type<ItemAction>().primary(),
+    subjectKind: p.text().$type<'user' | 'group' | 'member'>().primary(),
+    subjectId: p.uuid().primary(),
+    groupId: p.uuid().primary(),
+    kind: p.text().$type<MismatchKind>(),
+    name: p.text().default(''),
+    before: p.json<Record<string, unknown>>().columnType('jsonb').nullable(),
+    after: p.json<Record<string, unknown>>().columnType('jsonb').nullable(),
+    fact: p.text().default(''),
+    inferred: p.boolean().default(false),
+    bearing: p.boolean().default(false),
+    memberKind: p.text().$type<'user' | 'group'>().nullable(),
+    version: p.integer().nullable(),
+    sourceId: p.text().nullable(),
+    row: p.json<Record<string, unknown>>().columnType('jsonb').nullable(),
+    state: p.text().$type<'candidate' | 'planned' | 'applied' | 'held' | 'skipped'>().default('planned'),
+    note: p.text().nullable(),
   },
 });
 
@@ -532,6 +626,9 @@ export const entities = [
   AttributeMapping,
   RoleGrant,
   Mismatch,
+  DirectoryReconciled,
+  Reconciliation,
+  ReconciliationItem,
   AuditEntry,
   Event,
 ] as const;

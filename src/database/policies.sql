@@ -12,7 +12,7 @@ begin
       'api_key', 'scim_request', 'pull_state', 'pull_run', 'staged_user', 'staged_group', 'staged_member',
       'staged_absence', 'held_change', 'mirror_user', 'mirror_email', 'mirror_former_key',
       'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'attribute_mapping',
-      'role_grant', 'mismatch',
+      'role_grant', 'mismatch', 'directory_reconciled', 'reconciliation', 'reconciliation_item',
       'audit_entry', 'event'] loop
     execute format('alter table %I enable row level security', t);
     execute format('alter table %I force row level security', t);
@@ -61,6 +61,7 @@ grant insert, update on api_key to {{system}};
 grant delete on change to {{system}};
 grant insert, delete on scim_request to {{system}};
 grant update (last_used_at) on directory_token to {{system}};
+grant delete on reconciliation to {{system}};
 grant delete on pull_run, staged_user, staged_group, staged_member, staged_absence to {{system}};
 
 grant usage on schema bullmq to {{app}}, {{system}};

@@ -170,7 +170,7 @@ create table pull_run (
   id uuid primary key,
   tenant_id uuid not null references tenant (id) on delete cascade,
   directory_id uuid not null references directory (id) on delete cascade,
-  mode text not null check (mode in ('incremental', 'full')),
+  mode text not null check (mode in ('incremental', 'full', 'reconcile')),
   state text not null check (state in ('waiting', 'running', 'done', 'failed')),
   -- How it ended: done, held, quarantined, lost, or the kind of ConnectorError.
   outcome text,
@@ -481,21 +481,111 @@ create table role_grant (
 create unique index role_grant_once on role_grant (member_id, role, origin, mapping_id, group_id) nulls not distinct;
 create index role_grant_owner on role_grant (tenant_id, member_id) where role = 'owner' and origin = 'operator';
 
--- Where access state differs from the source. Disputes are kept by converge itself, the rest by the comparison.
+-- Where access state differs from the source. `side` is where the two part: 'source' (source and mirror) or 'member'
+-- (mirror and member). Disputes are kept by converge itself, the rest by src/reconcile. That nothing is known of a
+-- directory is no row: it is read off its state (directories_unknown).
 create table mismatch (
   tenant_id uuid not null,
-  subject_kind text not null check (subject_kind in ('user', 'member')),
+  side text not null default 'member' check (side in ('source', 'member')),
+  subject_kind text not null check (subject_kind in ('user', 'group', 'member')),
   subject_id uuid not null,
   kind text not null check (kind in
     ('active_after_deprovision', 'wrong_role', 'extra', 'missing', 'stale_attribute', 'disputed', 'unknown')),
   state text not null check (state in ('suspected', 'confirmed')),
   detail text not null,
+  directory_id uuid references directory (id) on delete cascade,
   -- disputed: the mirror user that claimed the e-mail first
   rival_id uuid,
+  -- Of the source's side: the reconciliation that saw it; null for a removal that the guard of a pull holds.
+  reconciliation_id uuid,
   since timestamptz not null default now(),
-  primary key (tenant_id, subject_kind, subject_id)
+  seen_at timestamptz not null default now(),
+  -- In how many looks.
+  seen integer not null default 1,
+  primary key (tenant_id, side, subject_kind, subject_id)
 );
 create index mismatch_rival on mismatch (tenant_id, rival_id) where rival_id is not null;
+create index mismatch_of_source on mismatch (directory_id, state, since) where side = 'source';
+
+-- When a directory was last compared as a whole, to the end and certified: the start of that look.
+create table directory_reconciled (
+  directory_id uuid primary key references directory (id) on delete cascade,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  reconciled_at timestamptz not null
+);
+create index directory_reconciled_of_tenant on directory_reconciled (tenant_id);
+
+-- A reconciliation of one directory: what it found, the plan, and what became of it.
+create table reconciliation (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  directory_id uuid not null references directory (id) on delete cascade,
+  -- plan: writes nothing but itself; detect: keeps mismatches; repair: applies what the guard lets pass
+  mode text not null check (mode in ('plan', 'detect', 'repair')),
+  state text not null check (state in
+    ('waiting', 'running', 'planned', 'approved', 'applying', 'held', 'done', 'refused', 'failed')),
+  requested_by text not null,
+  -- Who approved it.
+  approved_by text,
+  created_at timestamptz not null default now(),
+  started_at timestamptz,
+  finished_at timestamptz,
+  -- The process that works on it without a pull's lease (a directory that is only pushed to).
+  worker_id uuid,
+  lease_until timestamptz,
+  -- True: compared with a certified snapshot, or nothing but the push is the source. Null: not known yet.
+  complete boolean,
+  rows bigint not null default 0,
+  expected_rows bigint,
+  -- Over the items; and over the mappings that they were planned by.
+  hash text,
+  policy text,
+  -- {items, byKind: {kind: n}, byAction: {action: n}}
+  counts jsonb not null default '{}',
+  -- Why it is not complete, or failed, in words.
+  error text
+);
+create index reconciliation_of_directory on reconciliation (directory_id, id);
+create index reconciliation_open on reconciliation (directory_id, id)
+  where state in ('waiting', 'running', 'approved', 'applying');
+create index reconciliation_finished on reconciliation (finished_at) where finished_at is not null;
+
+-- One repair of a plan. The primary key is its order, and that of the hash.
+create table reconciliation_item (
+  reconciliation_id uuid not null references reconciliation (id) on delete cascade,
+  tenant_id uuid not null,
+  side text collate "C" not null check (side in ('source', 'member')),
+  action text collate "C" not null check (action in ('user.create', 'user.update', 'user.remove', 'group.create', 'group.update',
+    'group.remove', 'membership.add', 'membership.remove', 'member.converge')),
+  subject_kind text collate "C" not null check (subject_kind in ('user', 'group', 'member')),
+  subject_id uuid not null,
+  -- The group of a membership; else the subject itself.
+  group_id uuid not null,
+  kind text not null,
+  -- For a person: userName, display name or e-mail.
+  name text not null default '',
+  before jsonb,
+  after jsonb,
+  -- Which fact it follows from, in words.
+  fact text not null default '',
+  -- From absence alone: the guard's business.
+  inferred boolean not null default false,
+  -- The group gives a role, directly or through nesting.
+  bearing boolean not null default false,
+  -- Of a membership: what the member is.
+  member_kind text check (member_kind in ('user', 'group')),
+  -- The version that the mirror's row had; null where there was none.
+  version integer,
+  -- The source's own id.
+  source_id text,
+  -- The row to write, as pulled_users_write or pulled_groups_write takes it.
+  row jsonb,
+  state text not null default 'planned' check (state in ('candidate', 'planned', 'applied', 'held', 'skipped')),
+  -- Why it is held or was skipped, in words.
+  note text,
+  primary key (reconciliation_id, side, action, subject_kind, subject_id, group_id)
+);
+create index reconciliation_item_state on reconciliation_item (reconciliation_id, state, action);
 
 -- What was done to whom, by whom. Append only: the application may insert and read.
 create table audit_entry (

@@ -179,15 +179,16 @@ begin
       because text);
   end if;
   if p ? 'settled' then
-    delete from mismatch where tenant_id = p_tenant and subject_kind = 'user' and kind = 'disputed'
+    delete from mismatch where tenant_id = p_tenant and side = 'member' and subject_kind = 'user' and kind = 'disputed'
       and subject_id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'settled') v));
   end if;
   if p ? 'disputed' then
-    insert into mismatch (tenant_id, subject_kind, subject_id, kind, state, detail, rival_id)
-    select p_tenant, 'user', r.user_id, 'disputed', 'confirmed', r.detail, r.rival_id
+    insert into mismatch (tenant_id, subject_kind, subject_id, kind, state, detail, rival_id, directory_id)
+    select p_tenant, 'user', r.user_id, 'disputed', 'confirmed', r.detail, r.rival_id, u.directory_id
     from jsonb_to_recordset(p -> 'disputed') as r(user_id uuid, detail text, rival_id uuid)
-    on conflict (tenant_id, subject_kind, subject_id) do update set kind = 'disputed', state = 'confirmed',
-      detail = excluded.detail, rival_id = excluded.rival_id;
+    left join mirror_user u on u.id = r.user_id
+    on conflict (tenant_id, side, subject_kind, subject_id) do update set kind = 'disputed', state = 'confirmed',
+      detail = excluded.detail, rival_id = excluded.rival_id, directory_id = excluded.directory_id;
   end if;
   if p ? 'happened' then
     update lane set event_sequence = event_sequence + jsonb_array_length(p -> 'happened')

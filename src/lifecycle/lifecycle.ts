@@ -1,5 +1,5 @@
 /**
- * The public face of converge: works lanes, finds lanes that lost their wake-up, compares mirror with members, and
+ * The public face of converge: works lanes, finds lanes that lost their wake-up, and
  * plans and writes role mappings and attribute mappings.
  */
 
@@ -7,7 +7,6 @@ import type { Database } from '../database/database.ts';
 import type { ChangeSource } from '../database/entities.ts';
 import { newId } from '../id/id.ts';
 import { planAttributeMappings, replaceAttributeMappings } from './attribute-mappings.ts';
-import { compareTenant } from './compare.ts';
 import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
@@ -81,8 +80,6 @@ export interface Lifecycle {
   drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'>;
   /** Tenants whose lane has something due and nobody seems to be working on it. Reads only (system role). */
   sweep(): Promise<string[]>;
-  /** Compares every mirrored user of a tenant with its member and keeps the tenant's mismatches up to date. */
-  compare(tenantId: string): Promise<void>;
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
@@ -116,7 +113,6 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
       ]);
       return rows.map((r) => r.id);
     },
-    compare: (tenantId) => compareTenant(db, tenantId),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>

@@ -7,6 +7,7 @@ import { Gauge, type Registry } from 'prom-client';
 import type { Database } from '../database/database.ts';
 import type { MismatchKind } from '../database/entities.ts';
 import type { LaneQueue } from '../queue/queue.ts';
+import { STALE_SNAPSHOT, STALE_WATERMARK } from '../reconcile/mismatches.ts';
 import { standForElection } from './election.ts';
 import { remembered } from './remembered.ts';
 
@@ -35,29 +36,24 @@ const PATIENCE_MS = 3_000;
 /** How long facts count as fresh at least; see remembered.ts. */
 const FRESH_MS = 1_000;
 
-/** A pulled directory that was heard of longer ago counts as unknown: ten turns of the schedule, two of the complete one. */
-const STALE_WATERMARK = '10 minutes';
-const STALE_SNAPSHOT = '2 days';
-
 // One scan of change_committed (partial: not yet effective), one count of change_parked, the small mismatch table, and
 // role_grant_owner (partial: a few a tenant) with their members.
 const FACTS = `
-  with unknown as (
-    -- Pulled directories of which nobody can say that the mirror is what the source says.
-    select s.directory_id from pull_state s join directory d on d.id = s.directory_id
-    where d.kind <> 'scim' and (s.certified_at is null or s.quarantined_at is not null
-      or s.watermark_at < now() - interval '${STALE_WATERMARK}' or s.certified_at < now() - interval '${STALE_SNAPSHOT}')
-  )
   select c.unapplied, c.oldest, c.oldest_leaver,
     (select count(*) from change where state = 'parked') as parked,
     (select coalesce(json_agg(m), '[]') from
       (select kind, state, count(*)::int as count from (
-         select kind, state from mismatch union all select 'unknown', 'confirmed' from unknown) k
+         select kind, state from mismatch union all select 'unknown', 'confirmed'
+         from directories_unknown('${STALE_WATERMARK}', '${STALE_SNAPSHOT}')) k
        group by kind, state) m) as mismatches,
     (select coalesce(json_agg(w), '[]') from (
        select d.kind, case when bool_and(s.watermark_at is not null) then extract(epoch from min(s.watermark_at)) end as at
        from pull_state s join directory d on d.id = s.directory_id
        where d.kind <> 'scim' and d.paused_at is null group by d.kind) w) as watermarks,
+    (select coalesce(json_agg(r), '[]') from (
+       select d.kind, extract(epoch from min(coalesce(x.reconciled_at, d.created_at))) as at
+       from directory d left join directory_reconciled x on x.directory_id = d.id
+       where d.paused_at is null group by d.kind) r) as reconciled,
     (select coalesce(json_agg(h), '[]') from (
        select reason, count(*)::int as count from held_change where state = 'held' group by reason) h) as held,
     (select count(*) from
@@ -75,6 +71,7 @@ export interface Facts {
   oldest_leaver: string | null;
   parked: string;
   watermarks: { kind: string; at: number | null }[];
+  reconciled: { kind: string; at: number }[];
   held: { reason: string; count: number }[];
   mismatches: { kind: string; state: string; count: number }[];
   ownerless: string;
@@ -156,6 +153,17 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
         for (const { kind, at } of row?.watermarks ?? []) {
           if (at !== null) this.set({ directory_kind: kind }, at);
         }
+      },
+    });
+    new Gauge({
+      name: 'lockstep_reconcile_timestamp_seconds',
+      help: 'Start of the last certified reconciliation, as Unix time; the minimum over directories, where one that never had any counts from when it was made. Exported by one elected process',
+      labelNames: ['directory_kind'],
+      registers: [registry],
+      async collect() {
+        const row = await facts();
+        this.reset();
+        for (const { kind, at } of row?.reconciled ?? []) this.set({ directory_kind: kind }, at);
       },
     });
     new Gauge({

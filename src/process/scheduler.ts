@@ -6,11 +6,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
+import type { Reconciler } from '../reconcile/reconcile.ts';
 import { pruneRequests, PRUNE_BATCH as REQUESTS_BATCH } from '../request-log/request-log.ts';
 
 export interface SchedulerOptions {
   db: Pick<Database, 'system'>;
-  lifecycle: Pick<Lifecycle, 'sweep' | 'compare'>;
+  lifecycle: Pick<Lifecycle, 'sweep'>;
+  reconciler: Pick<Reconciler, 'compare'>;
   queue: Pick<LaneQueue, 'wake'>;
   retentionDays: number;
   /** Of the request log; 0 empties it. */
@@ -38,7 +40,7 @@ const PRUNE = `delete from change where id in (
     order by applied_at limit ${PRUNE_BATCH})`;
 
 export function startScheduler(options: SchedulerOptions): Stoppable {
-  const { db, lifecycle, queue, retentionDays, requestRetentionDays, onSwept, onError } = options;
+  const { db, lifecycle, reconciler, queue, retentionDays, requestRetentionDays, onSwept, onError } = options;
 
   async function sweep(): Promise<void> {
     const due = await lifecycle.sweep();
@@ -51,7 +53,7 @@ export function startScheduler(options: SchedulerOptions): Stoppable {
     for (const { id } of rows) {
       if (signal.aborted) return;
       const startedAt = performance.now();
-      await lifecycle.compare(id).catch((error) => onError('comparing mirror and members', error));
+      await reconciler.compare(id).catch((error) => onError('comparing mirror and members', error));
       await rest((performance.now() - startedAt) * COMPARE_REST, signal);
     }
   }

@@ -16,9 +16,10 @@ import { type Database, openDatabase, StartRefused } from '../database/database.
 import { openDirectoryStore } from '../directory/directory.ts';
 import { openLifecycle } from '../lifecycle/lifecycle.ts';
 import { openMetrics } from '../metrics/metrics.ts';
-import { openPulls } from '../pull/pull.ts';
+import { openPulls, type Pulls } from '../pull/pull.ts';
 import { type LaneQueueUrl, within } from '../queue/backend.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
+import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
 import { healthRouter } from '../status/health.ts';
@@ -31,6 +32,7 @@ import { embeddedAccess, externalAccess } from './access.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
+import { startReconcileScheduler } from './reconciliations.ts';
 import { type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
@@ -134,6 +136,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       },
     });
 
+    const reconciler = openReconciler({
+      db,
+      onWritten: queue.wake,
+      onError: (directory, error) => log.error({ err: error, ...directory }, 'a reconciliation failed'),
+    });
     const connectors = openConnectors();
     const pulls = openPulls({
       db,
@@ -143,14 +150,18 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       onWritten: queue.wake,
       onError: (directory, error) => log.error({ err: error, ...directory }, 'a pull failed'),
       publicUrl: config.publicUrl,
+      reconcile: reconciler,
     });
+    // One queue of directories: a pulled one reconciles under the lease of its pulls.
+    const turn: Pulls['turn'] = async (directoryId, signal) =>
+      (await reconciler.turn(directoryId, signal)) === 'more' ? 'more' : pulls.turn(directoryId, signal);
 
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
-      background.push(pullQueue.work(pulls.turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
       background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
     }
     if (has('scheduler')) {
@@ -158,6 +169,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
         startScheduler({
           db,
           lifecycle,
+          reconciler,
           queue,
           retentionDays: config.changeRetentionDays,
           requestRetentionDays: config.requestRetentionDays,
@@ -165,6 +177,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           onError,
         }),
         startPullScheduler({ db, pulls, queue: pullQueue, onError }),
+        startReconcileScheduler({ db, reconciler, queue: pullQueue, onError }),
       );
     }
     onOpened('workers and scheduler', async () => {
@@ -210,7 +223,10 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
         }),
       );
-      app.use('/v1', apiRouter({ db, credentials, lifecycle, queue, connectors, pullQueue, log, ...face }));
+      app.use(
+        '/v1',
+        apiRouter({ db, credentials, lifecycle, reconciler, queue, connectors, pullQueue, log, ...face }),
+      );
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }

@@ -241,8 +241,11 @@ end $$;
 create or replace function pulls_due(p_after interval)
 returns table (directory_id uuid, tenant_id uuid) language sql stable as $$
   select s.directory_id, s.tenant_id from pull_state s join directory d on d.id = s.directory_id
-  where d.connector is not null and d.kind <> 'scim' and d.paused_at is null and case
+  where d.connector is not null and d.paused_at is null and case
     when s.run_id is not null then s.lease_until < now()
+    -- Who is pushed to is read for a reconciliation only.
+    when d.kind = 'scim' then exists (select from pull_run r
+      where r.directory_id = s.directory_id and r.state = 'waiting' and r.mode = 'reconcile')
     else exists (select from pull_run r where r.directory_id = s.directory_id and r.state = 'waiting')
       or (coalesce(s.retry_at, now()) <= now()
         and (s.next_full_at <= now() - p_after

@@ -37,8 +37,23 @@ export interface PullOptions {
   onError: (what: { tenantId: string; directoryId: string }, error: unknown) => void;
   /** Where a provider reaches us, for subscriptions; without it there are none. */
   publicUrl?: string | undefined;
+  /** Works runs of the mode `reconcile`; without it none are asked for. */
+  reconcile?: ReconcileRuns;
   limits?: Partial<PullLimits>;
   rhythm?: Partial<Rhythm>;
+}
+
+/** What src/reconcile does with a run: the lease, the connection and the patience with the source are those of a pull. */
+export interface ReconcileRuns {
+  /** @returns the outcome; the run has ended in the database */
+  work(
+    run: Run,
+    connection: Connection,
+    next: <T>(step: Promise<T>) => Promise<T>,
+    onWritten: () => void,
+  ): Promise<string>;
+  /** The source failed: a reconciliation that is not complete puts nothing into quarantine and costs no pull its turn. */
+  failed(run: Run, error: ConnectorError): Promise<string>;
 }
 
 export interface PullLimits {
@@ -134,6 +149,10 @@ export function openPulls(options: PullOptions): Pulls {
           },
         ),
       );
+      if (run.mode === 'reconcile') {
+        if (!options.reconcile) throw new Error('nobody works reconciliations here');
+        return await options.reconcile.work(run, connection, watch.next, onWritten);
+      }
       await hints.renew(run, connection);
       if (run.mode === 'incremental') {
         return await pullIncremental(runOptions, run, connection, watch.next, onWritten);
@@ -176,6 +195,9 @@ export function openPulls(options: PullOptions): Pulls {
           await client.query(sql.ASK, [uuidv7(), tenantId, directoryId, run.mode, 'restart']);
         });
         return 'stopped';
+      }
+      if (run.mode === 'reconcile' && error instanceof ConnectorError && options.reconcile) {
+        return await options.reconcile.failed(run, error);
       }
       if (!(error instanceof ConnectorError)) {
         options.onError({ tenantId, directoryId }, error);

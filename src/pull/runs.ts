@@ -15,7 +15,8 @@ import { nextTurn, type Rhythm } from './rhythm.ts';
 import { mirrorIds } from './source.ts';
 import * as sql from './statements.ts';
 
-export type PullMode = 'incremental' | 'full';
+/** `reconcile`: reads a snapshot to compare it, or single users; what becomes of it is src/reconcile's business. */
+export type PullMode = 'incremental' | 'full' | 'reconcile';
 
 /** What a run wrote, by name; only what is not 0. */
 export type Figures = Partial<
@@ -119,10 +120,15 @@ export async function claim(
     const asked = await client.query<{ id: string; mode: PullMode; requested_by: string }>(sql.WAITING, [
       directoryId,
     ]);
-    const wanted = asked.rows[0] ?? due(state);
+    // A directory that is pushed to is read for a reconciliation only.
+    const wanted =
+      state.kind === 'scim'
+        ? asked.rows.find((row) => row.mode === 'reconcile')
+        : (asked.rows[0] ?? due(state));
     if (!wanted) return undefined;
     // Without a watermark, and in quarantine, only a complete snapshot tells anything.
-    const mode: PullMode = state.watermark === null || state.quarantined ? 'full' : wanted.mode;
+    const blind = state.watermark === null || state.quarantined;
+    const mode: PullMode = blind && wanted.mode === 'incremental' ? 'full' : wanted.mode;
     const reference = state.certificate as Reference | null;
     const expected = reference
       ? reference.counts.users + reference.counts.groups + reference.counts.memberships
@@ -134,7 +140,7 @@ export async function claim(
       directoryId,
       mode,
       run.requestedBy,
-      mode === 'full' ? expected : null,
+      mode === 'incremental' ? null : expected,
     ]);
     await client.query(sql.LEASE, [directoryId, run.id, workerId, leaseMs]);
     return { ...run, state, reference };

@@ -42,18 +42,19 @@ export async function pullFull(
   onWritten: () => void,
 ): Promise<FullOutcome> {
   const certificate = await stageSnapshot(run, connection, next);
-  const reference: Reference = {
-    counts: certificate.counts,
-    scopes: certificate.scopes,
-    attributes: certificate.attributes,
-    configuration: certificate.configuration,
-  };
+  const reference = referenceOf(certificate);
   const reason = await whyQuarantine(run, reference);
   if (reason !== null) return { outcome: 'quarantined', reason };
   return { outcome: await applySnapshot(options, run, connection, certificate, reference, onWritten) };
 }
 
-async function whyQuarantine(run: Run, now: Reference): Promise<string | null> {
+/** What is kept of a certificate. */
+export function referenceOf({ counts, scopes, attributes, configuration }: Certificate): Reference {
+  return { counts, scopes, attributes, configuration };
+}
+
+/** Why this snapshot may show less than there is, in words; null when nothing says so. */
+export async function whyQuarantine(run: Run, now: Reference): Promise<string | null> {
   const { reason, attributes } = shrunk(now, run.reference);
   if (reason !== null || attributes.length === 0) return reason;
   return run.write(async (client) => {

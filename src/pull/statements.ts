@@ -11,7 +11,7 @@ export const CLAIM = `
     s.subscription, s.subscription_expires_at, s.hint_secret,
     d.kind, d.connector, d.config, d.secrets, d.guard, d.paused_at is not null as paused, now() as now
   from pull_state s join directory d on d.id = s.directory_id
-  where s.directory_id = $1 and d.kind <> 'scim' for no key update of s`;
+  where s.directory_id = $1 for no key update of s`;
 
 export interface ClaimRow {
   run_id: string | null;

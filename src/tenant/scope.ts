@@ -14,6 +14,8 @@ export const scopes = {
   'pulls:read': 'read pulls and the removals that the guard holds',
   'pulls:write': 'ask for pulls, make hint secrets',
   'holds:write': 'approve and reject held removals, release a quarantine',
+  'reconciliations:read': 'read reconciliations and their plans',
+  'reconciliations:write': 'reconcile directories, approve plans',
   'requests:read': 'read the request log of directories, with what was sent and answered',
   'role-mappings:read': 'read and plan role mappings',
   'role-mappings:write': 'replace role mappings',

@@ -82,7 +82,7 @@ test('mismatches name kind, subject, state and since, page by page', async () =>
   for (let i = 0; i < 5; i += 1) await lane.join({ userName: `u${i}` });
   await lane.settle();
   await api.db.tenant(lane.tenantId, (client) => client.query(`update member set status = 'suspended'`));
-  await lane.lifecycle.compare(lane.tenantId);
+  await lane.compare();
   const first = await api.operator('GET', `${base}/mismatches?limit=3`);
   const second = await api.operator('GET', `${base}/mismatches?limit=3&cursor=${first.body.nextCursor}`);
   const all = [...first.body.items, ...second.body.items];

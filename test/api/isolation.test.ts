@@ -63,6 +63,9 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     `/tenants/${lane.tenantId}/directories/${lane.directory.id}/clients`,
     {},
   );
+  const directory = { tenantId: lane.tenantId, directoryId: lane.directory.id };
+  const planned = await api.reconciler.request(directory, 'plan', 'test');
+  await api.reconciler.turn(lane.directory.id, new AbortController().signal);
   const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
   return {
     tenant: lane.tenantId,
@@ -75,6 +78,7 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     key: key.body.id,
     request,
     pull,
+    reconciliation: planned?.id ?? '',
   };
 }
 
@@ -89,6 +93,7 @@ const nobody: Record<string, string> = {
   key: randomUUID(),
   request: randomUUID(),
   pull: randomUUID(),
+  reconciliation: randomUUID(),
 };
 
 const bodies: Record<string, unknown> = {
@@ -104,6 +109,8 @@ const bodies: Record<string, unknown> = {
   requestPull: { mode: 'full' },
   approveHolds: { holds: 'all' },
   rejectHolds: { holds: 'all' },
+  requestReconciliation: { dryRun: true },
+  approveReconciliation: { hash: '0'.repeat(64) },
 };
 
 const fillIn = (path: string, values: Record<string, string>) =>
@@ -187,6 +194,8 @@ test('no list shows anything of another tenant', async () => {
 test('the same key does all of this in its own tenant, so that the refusals above mean something', async () => {
   const expected: Record<string, number> = {
     createTenant: 403,
+    // Its plan has nothing that waits for an approval.
+    approveReconciliation: 409,
     deleteTenant: 403,
     // A SCIM directory is not pulled; test/pull/api.test.ts does these with one that is.
     requestPull: 409,

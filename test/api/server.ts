@@ -5,6 +5,7 @@ import { expect } from 'vitest';
 import { apiRouter } from '../../src/api/api.ts';
 import type { Lifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
+import { openReconciler } from '../../src/reconcile/reconcile.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { testCredentials } from '../harness/tenant.ts';
@@ -48,6 +49,12 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     observer: { applied: () => {}, parked: () => {}, ownerLost: () => {} },
     retryMs: [],
   });
+  const reconciler = openReconciler({
+    db,
+    onWritten: () => {},
+    onError: (_at, error) => logged.push(error),
+    graceMs: 0,
+  });
   const woken: string[] = [];
   const pulled: string[] = [];
   const logged: unknown[] = [];
@@ -59,6 +66,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       credentials: testCredentials,
       lifecycle,
       queue: { wake: (tenantId) => woken.push(tenantId) },
+      reconciler,
       connectors: testConnectors,
       pullQueue: { wake: (directoryId) => pulled.push(directoryId) },
       trustProxy: options.trustProxy ?? false,
@@ -99,6 +107,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     database,
     db,
     lifecycle,
+    reconciler,
     url,
     woken,
     /** Directories that were woken to be pulled. */

@@ -83,6 +83,21 @@ async function populate(): Promise<string> {
       `insert into staged_absence (tenant_id, run_id, kind, subject_id, group_id) values ($1, $2, 'user', $3, $3)`,
       staged,
     );
+    const reconciliation = uuidv7();
+    await client.query(
+      `insert into reconciliation (id, tenant_id, directory_id, mode, state, requested_by)
+       values ($3, $1, $2, 'plan', 'done', 'test')`,
+      [...at, reconciliation],
+    );
+    await client.query(
+      `insert into reconciliation_item (reconciliation_id, tenant_id, side, action, subject_kind, subject_id, group_id, kind)
+       values ($2, $1, 'source', 'user.update', 'user', $3, $3, 'missing')`,
+      [lane.tenantId, reconciliation, ada],
+    );
+    await client.query(
+      `insert into directory_reconciled (tenant_id, directory_id, reconciled_at) values ($1, $2, now())`,
+      at,
+    );
     await client.query(
       `insert into held_change (id, tenant_id, directory_id, run_id, kind, subject_id, name, reason)
        values (gen_random_uuid(), $1, $2, $3, 'user', $4, 'ada', 'count')`,

@@ -10,6 +10,7 @@ import {
 } from '../../src/directory/directory.ts';
 import { type Applied, type AttributeMappingInput, openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import type { Profile } from '../../src/lifecycle/profile.ts';
+import { compareMembers } from '../../src/reconcile/mismatches.ts';
 import { userSchemas } from '../../src/scim/schema/schema.ts';
 import { createTestDirectory, createTestTenant, type TestDirectory } from './tenant.ts';
 
@@ -144,6 +145,8 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     async deleteGroup(groupId: string, d = directory): Promise<void> {
       expectOk(await store.deleteGroup(caller(d), groupId, null, new Date()));
     },
+    /** One pass over mirror and members, which confirms at the second sight. */
+    compare: () => compareMembers(db, tenantId, 0),
     map: (mappings: { group: string; role: string; priority?: number; directory?: string }[]) =>
       lifecycle.replaceMappings(tenantId, mappings, 'test'),
     /** @param mappings attribute → field of the directory's whole set */

@@ -23,7 +23,7 @@ afterAll(() => database.drop());
 const sql = (text: string) => database.db.tenant(lane.tenantId, (client) => client.query(text));
 
 async function mismatches(): Promise<{ kind: string; state: string }[]> {
-  await lane.lifecycle.compare(lane.tenantId);
+  await lane.compare();
   const { rows } = await database.db.tenant(lane.tenantId, (client) =>
     client.query<{ kind: string; state: string }>('select kind, state from mismatch order by kind'),
   );

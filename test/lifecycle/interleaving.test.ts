@@ -263,7 +263,7 @@ test(`random interleavings over three workers equal the serial fold (seed ${seed
           expect(
             await lane.count(`(select coalesce(max(sequence), 0) as top from event) e where top = ${events}`),
           ).toBe(1);
-          await lane.lifecycle.compare(lane.tenantId);
+          await lane.compare();
           expect(await lane.count(`mismatch where kind <> 'disputed'`)).toBe(0);
         }
       },

@@ -264,7 +264,7 @@ test('nothing that SCIM can say touches a grant that an operator gave', async ()
   });
   // Nobody was told of a loss either, and the comparison finds none.
   expect(await lane.count(`event where payload -> 'lost' ? 'owner'`)).toBe(0);
-  await lane.lifecycle.compare(lane.tenantId);
+  await lane.compare();
   expect(await lane.count('mismatch')).toBe(0);
   // Nor does converge, if it were ever told to revoke one.
   const [grant] = await rows<{ id: string }>(`select id from role_grant where origin = 'operator' limit 1`);

@@ -162,7 +162,7 @@ test('a profile that was changed behind our back is a stale attribute; its keys 
   const ada = await lane.join({ userName: 'ada', attributes: { title: 'Countess', nickName: 'A' } });
   await lane.settle();
   const mismatches = async () => {
-    await lane.lifecycle.compare(lane.tenantId);
+    await lane.compare();
     return sql<{ kind: string; state: string }>('select kind, state from mismatch');
   };
   const before = await lane.count('event');

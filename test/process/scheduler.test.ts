@@ -1,4 +1,5 @@
 import { afterAll, beforeAll, expect, test } from 'vitest';
+import { startReconcileScheduler } from '../../src/process/reconciliations.ts';
 import { startFallback, startScheduler } from '../../src/process/scheduler.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { createTestTenant } from '../harness/tenant.ts';
@@ -26,7 +27,8 @@ test('applied changes older than the retention are forgotten, in batches; younge
   });
   const scheduler = startScheduler({
     db: database.db,
-    lifecycle: { sweep: async () => [], compare: async () => {} },
+    lifecycle: { sweep: async () => [] },
+    reconciler: { compare: async () => {} },
     queue: { wake: () => {} },
     retentionDays: 30,
     requestRetentionDays: 7,
@@ -61,8 +63,8 @@ test('lanes that lost their wake-up are woken, counted, and a failing step is re
         done();
         return ['a', 'b'];
       },
-      compare: async () => {},
     },
+    reconciler: { compare: async () => {} },
     queue: { wake: (lane) => woken.push(lane) },
     retentionDays: 30,
     requestRetentionDays: 7,
@@ -73,6 +75,35 @@ test('lanes that lost their wake-up are woken, counted, and a failing step is re
   await scheduler.stop();
   expect(failures).toEqual(['sweeping']);
   expect(woken).toEqual(['a', 'b']);
+});
+
+test('directories with something to reconcile are woken, and the daily look is asked for', async () => {
+  const woken: string[] = [];
+  let scheduled = 0;
+  let done = () => {};
+  const both = new Promise<void>((resolve) => {
+    done = resolve;
+  });
+  const scheduler = startReconcileScheduler({
+    db: database.db,
+    reconciler: {
+      due: async () => ({ pulled: ['a'], pushed: ['b'] }),
+      async schedule() {
+        scheduled += 1;
+      },
+    },
+    queue: {
+      wake(directory) {
+        woken.push(directory);
+        if (woken.length >= 2 && scheduled > 0) done();
+      },
+    },
+    onError: fail,
+  });
+  await both;
+  await scheduler.stop();
+  expect(woken.slice(0, 2)).toEqual(['a', 'b']);
+  expect(scheduled).toBe(1);
 });
 
 test('without the queue, due lanes are drained all the same; with it, they are left to it', async () => {
