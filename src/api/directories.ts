@@ -111,9 +111,11 @@ const tokenSchema = z
 const newDirectory = z.strictObject({
   kind,
   name: text(200),
-  config: config
-    .optional()
-    .meta({ description: 'How the connector reaches the source; kind "scim" has none' }),
+  config: config.optional().meta({
+    description:
+      'How the connector reaches the source. Kind "scim" needs none; with one, which names its `connector` as well, ' +
+      'what is pushed can be reconciled with the source',
+  }),
   guard: guardSchema.optional(),
   provider: provider.optional(),
   idp: idp.optional(),
@@ -326,15 +328,22 @@ async function reachOf(
   kind: string,
   given: Record<string, unknown>,
 ): Promise<Reach | Problem | undefined> {
-  if (kind === 'scim') {
-    if (Object.keys(given).length === 0) return undefined;
-    return invalid([{ path: '/config', message: 'a directory of kind "scim" takes no config' }]);
+  if (kind === 'scim' && Object.keys(given).length === 0) return undefined;
+  const pushed = kind === 'scim';
+  const { connector: named, ...rest } = given;
+  const settings = pushed ? rest : given;
+  const name = pushed ? named : kind;
+  const connector = typeof name === 'string' ? await connectors.load(name) : undefined;
+  if (!connector) {
+    return pushed ? noConnector(connectors.kinds) : unknownKind(kind, ['scim', ...connectors.kinds]);
   }
-  const connector = await connectors.load(kind);
-  if (!connector) return unknownKind(kind, ['scim', ...connectors.kinds]);
-  const read = readConnectorConfig(connector, given);
+  const read = readConnectorConfig(connector, settings);
   if (!read.ok) return invalid(read.errors.map((e) => ({ ...e, path: `/config${e.path}` })));
-  return { config: read.config, seal: (id) => sealSecrets(credentials, id, read.secrets) };
+  return {
+    connector: connector.kind,
+    config: read.config,
+    seal: (id) => sealSecrets(credentials, id, read.secrets),
+  };
 }
 
 /** Lays a patch over the config of a directory that is there. */
@@ -347,19 +356,32 @@ async function newReach(
   const { db, connectors, credentials } = options;
   const found = await findDirectory(db, tenantId, directoryId);
   if (!found) return notFound('directory');
-  const connector = await connectors.load(found.kind);
-  if (!connector || found.config === null) {
-    return invalid([{ path: '/config', message: `a directory of kind "${found.kind}" takes no config` }]);
+  const pushed = found.kind === 'scim';
+  // What reads a pushed directory is named by its config, and may be another one from now on.
+  if (pushed && (found.connector === null || (patch.connector ?? found.connector) !== found.connector)) {
+    return (await reachOf(options, found.kind, patch)) ?? noConnector(connectors.kinds);
   }
+  const { connector: _same, ...rest } = patch;
+  const connector = await connectors.load(found.connector ?? found.kind);
+  if (!connector || found.config === null) return unknownKind(found.kind, ['scim', ...connectors.kinds]);
   let secrets: Record<string, unknown> = {};
   try {
     secrets = openSecrets(credentials, directoryId, await readSecrets(db, tenantId, directoryId));
   } catch {
     // Sealed with a key that is gone: they are given anew, and the schema says which are missing.
   }
-  const read = patchConfig(connector, { config: found.config, secrets }, patch);
+  const read = patchConfig(connector, { config: found.config, secrets }, pushed ? rest : patch);
   if (!read.ok) return invalid(read.errors.map((e) => ({ ...e, path: `/config${e.path}` })));
-  return { config: read.config, seal: (id) => sealSecrets(credentials, id, read.secrets) };
+  return {
+    connector: connector.kind,
+    config: read.config,
+    seal: (id) => sealSecrets(credentials, id, read.secrets),
+  };
+}
+
+function noConnector(kinds: readonly string[]): Problem {
+  const message = `must name what reads the source beside the push: one of ${kinds.join(', ')}`;
+  return invalid([{ path: '/config/connector', message }]);
 }
 
 async function show({ db }: ApiOptions, tenantId: string, directory: DirectoryFacts, baseUrl: string) {
@@ -379,20 +401,25 @@ function shown(directory: DirectoryFacts, pull: PullFacts | undefined, baseUrl: 
     pausedAt: isoOrNull(directory.pausedAt),
     pauseReason: directory.pauseReason,
     createdAt: iso(directory.createdAt),
-    config: directory.config,
+    // A pulled directory's kind is its connector.
+    config:
+      directory.config && directory.kind === 'scim'
+        ? { connector: directory.connector, ...directory.config }
+        : directory.config,
     guard: directory.guard,
-    pull: pull
-      ? {
-          ...pull,
-          watermarkAt: isoOrNull(pull.watermarkAt),
-          certifiedAt: isoOrNull(pull.certifiedAt),
-          nextIncrementalAt: iso(pull.nextIncrementalAt),
-          nextFullAt: iso(pull.nextFullAt),
-          retryAt: isoOrNull(pull.retryAt),
-          quarantinedAt: isoOrNull(pull.quarantinedAt),
-          hintUrl: `${baseUrl}/hooks/${directory.id}`,
-        }
-      : null,
+    pull:
+      pull && directory.kind !== 'scim'
+        ? {
+            ...pull,
+            watermarkAt: isoOrNull(pull.watermarkAt),
+            certifiedAt: isoOrNull(pull.certifiedAt),
+            nextIncrementalAt: iso(pull.nextIncrementalAt),
+            nextFullAt: iso(pull.nextFullAt),
+            retryAt: isoOrNull(pull.retryAt),
+            quarantinedAt: isoOrNull(pull.quarantinedAt),
+            hintUrl: `${baseUrl}/hooks/${directory.id}`,
+          }
+        : null,
     ...(directory.kind === 'scim'
       ? { scimBaseUrl: `${baseUrl}/scim/v2/${directory.id}`, scimLimits: toldLimits }
       : {}),

@@ -25,7 +25,9 @@ export interface DirectoryFacts {
   /** Since when the directory takes nothing in; null while it does. */
   pausedAt: Date | null;
   pauseReason: string | null;
-  /** How a connector reaches the source, secrets apart; null for a directory that is only pushed. */
+  /** What reads the source: a kind of connectors/; null for a directory that is only pushed. */
+  connector: string | null;
+  /** How it reaches the source, secrets apart; null for a directory that is only pushed. */
   config: Record<string, unknown> | null;
   /** What an operator set of the guard (src/pull/guard.ts). */
   guard: Record<string, unknown>;
@@ -34,6 +36,7 @@ export interface DirectoryFacts {
 
 /** How a connector reaches the source. */
 export interface Reach {
+  connector: string;
   config: Record<string, unknown>;
   /** Seals the secrets for the directory with this id. */
   seal: (directoryId: string) => Buffer;
@@ -45,7 +48,7 @@ export interface NewDirectory {
   /** Default: 'primary' for a tenant's only directory, its own id for a further one. */
   provider?: string | undefined;
   idp?: Idp | undefined;
-  /** Of a kind that is pulled. */
+  /** Of a kind that is pulled; of a SCIM directory that can be read as well, so that it can be reconciled. */
   reach?: Reach | undefined;
   guard?: Record<string, unknown> | undefined;
 }
@@ -83,13 +86,14 @@ export async function createDirectory(
       idpDetected: null,
       pausedAt: null,
       pauseReason: null,
+      connector: input.reach?.connector ?? null,
       config: input.reach?.config ?? null,
       guard: input.guard ?? {},
       createdAt: new Date(),
     };
-    const reach = input.reach && { connector: input.kind, secrets: input.reach.seal(id) };
-    await em.insert(Directory, { ...row, ...reach, tenantId });
-    if (reach) {
+    const sealed = input.reach && { secrets: input.reach.seal(id) };
+    await em.insert(Directory, { ...row, ...sealed, tenantId });
+    if (sealed) {
       await em.execute('insert into pull_state (directory_id, tenant_id) values (?, ?)', [id, tenantId]);
     }
     await audit(em, {
@@ -170,8 +174,13 @@ export async function updateDirectory(
     if (patch.guard !== undefined) row.guard = patch.guard;
     const { reach, ...told } = patch;
     if (reach) {
+      row.connector = reach.connector;
       row.config = reach.config;
       row.secrets = reach.seal(id);
+      await em.execute(
+        'insert into pull_state (directory_id, tenant_id) values (?, ?) on conflict do nothing',
+        [id, tenantId],
+      );
       // The watermark was another configuration's; the last certificate stays, to tell what is seen no longer.
       await em.execute(
         `update pull_state set watermark = null, next_full_at = now(), failures = 0, retry_at = null, error = null
@@ -199,6 +208,7 @@ function facts(row: {
   idpDetected?: Idp | null | undefined;
   pausedAt?: Date | null | undefined;
   pauseReason?: string | null | undefined;
+  connector?: string | null | undefined;
   config?: Record<string, unknown> | null | undefined;
   guard: Record<string, unknown>;
   createdAt: Date;
@@ -212,6 +222,7 @@ function facts(row: {
     idpDetected: row.idpDetected ?? null,
     pausedAt: row.pausedAt ?? null,
     pauseReason: row.pauseReason ?? null,
+    connector: row.connector ?? null,
     config: row.config ?? null,
     guard: row.guard,
     createdAt: row.createdAt,

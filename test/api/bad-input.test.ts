@@ -132,7 +132,7 @@ for (const [method, path, status] of paths) {
 
 const elsewhere: [method: string, path: string, body: unknown, at: string][] = [
   ['POST', '/directories', { kind: 'ldap', name: 'x' }, '/kind'],
-  ['POST', '/directories', { kind: 'scim', name: 'x', config: { a: 1 } }, '/config'],
+  ['POST', '/directories', { kind: 'scim', name: 'x', config: { a: 1 } }, '/config/connector'],
   ['POST', '/directories', { kind: 'scim', name: 'x', idp: 'ping' }, '/idp'],
   ['PATCH', '/directories/DIRECTORY', {}, ''],
   ['PATCH', '/directories/DIRECTORY', { paused: 'yes' }, '/paused'],

@@ -145,12 +145,29 @@ describe('a directory that is pulled', () => {
     expect(none.body.config).toEqual({ source: d.name });
   });
 
-  test('a SCIM directory takes no config and is not pulled', async () => {
+  test('a SCIM directory can be told what reads its source, and is not pulled all the same', async () => {
     const path = `/tenants/${await tenant()}/directories`;
     const scim = await api.operator('POST', path, { kind: 'scim', name: 'X' });
     expect(scim.body).toMatchObject({ config: null, pull: null });
     expect((await api.operator('PATCH', `${path}/${scim.body.id}`, { config: { a: 1 } })).status).toBe(422);
-    const reply = await api.operator('POST', `${path}/${scim.body.id}/pulls`, { mode: 'full' });
+    const at = `${path}/${scim.body.id}`;
+    const unnamed = await api.operator('PATCH', at, { config: { connector: 'nobody', source: 'x' } });
+    expect([unnamed.status, unnamed.body.errors[0]?.path]).toEqual([422, '/config/connector']);
+    const source = `beside-${scim.body.id}`;
+    const read = await api.operator('PATCH', at, {
+      config: { connector: 'scripted', source, token: 'tok-beside' },
+    });
+    expect(read.body).toMatchObject({ config: { connector: 'scripted', source }, pull: null });
+    expect(JSON.stringify(read.body)).not.toContain('tok-beside');
+    const other = await api.operator('PATCH', at, { config: { token: 'tok-other' } });
+    expect(other.body.config).toEqual({ connector: 'scripted', source });
+    const both = await api.operator('POST', path, {
+      kind: 'scim',
+      name: 'Y',
+      config: { connector: 'scripted', source: `${source}-2`, token: 'tok-beside' },
+    });
+    expect(both.body).toMatchObject({ config: { connector: 'scripted' }, pull: null });
+    const reply = await api.operator('POST', `${at}/pulls`, { mode: 'full' });
     expect([reply.status, reply.body.detail]).toEqual([
       409,
       expect.stringContaining('there is nothing to pull'),
