@@ -73,10 +73,30 @@ simulate
   .option('--operations <n>', 'stop after so many; default: until Ctrl-C', wholeNumber)
   .option('--json', 'one JSON object a line')
   .action(async (options) => {
-    process.exitCode = await (await import('./simulate/simulate.ts')).runSimulateScim(options);
+    process.exitCode = await (await import('./simulate/push/push.ts')).runSimulateScim(options);
   });
 
-for (const idp of ['okta', 'entra'] as const) {
+simulate
+  .command('okta')
+  .description('an Okta org to pull from, with users, groups and a System Log, until it is stopped')
+  .option('--port <n>', 'where it listens; default any free port', wholeNumber)
+  .option('--users <n>', 'users at first', wholeNumber, 20)
+  .option('--groups <n>', 'groups at first', wholeNumber, 5)
+  .option('--seed <n>', 'repeats the organisation of an earlier run', wholeNumber)
+  .option(
+    '--mischief <rule>',
+    'what goes wrong, for example throttle@/users#3x2 (see src/simulate/source/mischief.ts); repeatable',
+    (rule: string, before: string[]) => [...before, rule],
+    [],
+  )
+  .option('--rate-limit <n>', 'requests a minute that each endpoint takes; default no limit', wholeNumber)
+  .option('--oauth', 'print the config of a service app instead of an API token')
+  .option('--json', 'one JSON object a line; the first has url and config')
+  .action(async (options) => {
+    process.exitCode = await (await import('./simulate/source/okta/run.ts')).runSimulateOkta(options);
+  });
+
+for (const idp of ['entra'] as const) {
   simulate
     .command(idp)
     .description(`not in this version: pulling from ${idp} comes with its connector; see simulate scim`)

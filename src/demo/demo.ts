@@ -7,7 +7,7 @@
  * Ends by itself in well under a minute, and leaves nothing behind.
  */
 import { parseArgs } from 'node:util';
-import { anySeed, openProgress, seeded } from '../simulate/simulate.ts';
+import { anySeed, openProgress, seeded } from '../simulate/push/push.ts';
 import { type Outside, openOutside } from './outside.ts';
 import { pushScene, type Scene } from './scene.ts';
 import { startServer } from './server.ts';

@@ -14,7 +14,7 @@ import {
   type Random,
   type ScimClient,
   story,
-} from '../simulate/simulate.ts';
+} from '../simulate/push/push.ts';
 import type { Outside, RoleMapping } from './outside.ts';
 import { expected, type Truth } from './truth.ts';
 import { openWatch, type Seen, touched } from './watch.ts';

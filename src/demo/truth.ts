@@ -2,7 +2,7 @@
  * What a tenant's members should be, said by the simulated directory alone, and how they differ from it. Shares no
  * code with the product, and above all none with its converge: a mistake made there must show here.
  */
-import { displayName, type Organisation, type Person } from '../simulate/simulate.ts';
+import { displayName, type Organisation, type Person } from '../simulate/push/push.ts';
 import type { Member, RoleMapping } from './outside.ts';
 
 /** What everybody with access to the truth would say of one person. */

@@ -9,7 +9,7 @@
  * more for the people it touches.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Acknowledged, Operation } from '../simulate/simulate.ts';
+import type { Acknowledged, Operation } from '../simulate/push/push.ts';
 import type { Outside } from './outside.ts';
 import { difference, type Expected, expected, membersByUser, type Truth } from './truth.ts';
 

@@ -1,7 +1,7 @@
 import { beforeEach, expect, test } from 'vitest';
 import type { Member } from '../../src/demo/outside.ts';
 import { compareAll, type Truth } from '../../src/demo/truth.ts';
-import type { Person } from '../../src/simulate/simulate.ts';
+import type { Person } from '../../src/simulate/push/push.ts';
 
 const person = (key: string, state: Person['state'] = 'active'): Person => ({
   key,

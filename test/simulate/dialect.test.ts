@@ -8,7 +8,7 @@ import {
   PushFailed,
   seeded,
   story,
-} from '../../src/simulate/simulate.ts';
+} from '../../src/simulate/push/push.ts';
 
 interface Seen {
   method: string;

@@ -11,7 +11,7 @@ import {
   type ScimClient,
   seeded,
   story,
-} from '../../src/simulate/simulate.ts';
+} from '../../src/simulate/push/push.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { createTestDirectory, createTestTenant, testCredentials } from '../harness/tenant.ts';
 

@@ -2,24 +2,10 @@
  * A plausible life of an organisation: who joins, moves, marries, leaves and comes back, and what happens to groups.
  * The same seed over the same organisation tells the same story. Reads the organisation, changes nothing.
  */
+
+import { ascii, departments, family, given, groupNames, titles } from '../names.ts';
+import type { Random } from '../random.ts';
 import type { Group, Idp, Operation, Organisation, Person } from './organisation.ts';
-import type { Random } from './random.ts';
-
-const GIVEN =
-  'Ada Alan Amina Anders Anna Aroha Bianca Björn Chidi Chloé Daniela David Elif Emeka Erik Fatima Felix Grace Hana Ines Ivan Jana João José Katherine Kenji Lars Lena Leyla Linus Łukasz Maja Marco Maria Mateo Mei Miriam Nadia Niamh Noor Olga Omar Oscar Priya Rania Ravi Sara Sofia Tariq Thandi Tomáš Ursula Viktor Wei Yara Yuki Zoë';
-const FAMILY =
-  "Adeyemi Almeida Andersson Bauer Becker Berg Brown Chen Costa D'Angelo Dubois Eriksen Fischer Fernández García Gruber Haddad Hansen Hopper Horváth Ibrahim Jansen Johnson Kaya Khan Kim Kowalski Larsen Lee Lindqvist Lovelace Martins Müller Nakamura Nguyen Nováková O'Brien Okafor Olsen Patel Petrov Ramirez Rossi Ruiz Saito Schmidt Silva Singh Smith Svensson Tanaka Turing Vos Walker Weber Williams Yılmaz Zhang";
-const TITLES =
-  'Engineer|Senior Engineer|Staff Engineer|Designer|Product Manager|Analyst|Accountant|Support Agent|Recruiter|Team Lead|Director';
-const DEPARTMENTS = 'Engineering|Design|Product|Finance|Support|People|Sales|Legal';
-const GROUPS =
-  'Engineering|Administrators|Finance|Support|Sales|Everyone EU|Contractors|Release Managers|Auditors|Design|On-call|Legal';
-
-const given = GIVEN.split(' ');
-const family = FAMILY.split(' ');
-const titles = TITLES.split('|');
-const departments = DEPARTMENTS.split('|');
-const groupNames = GROUPS.split('|');
 
 /** How often each happens, in parts; what is impossible just now is left out. */
 const WEIGHTS: Record<Operation['kind'], number> = {
@@ -172,13 +158,4 @@ export function story({ organisation, idp, random, domain }: StoryOptions): Stor
       return { kind: 'join', person: joiner() };
     },
   };
-}
-
-function ascii(name: string): string {
-  return name
-    .toLowerCase()
-    .replaceAll('ł', 'l')
-    .replaceAll('ı', 'i')
-    .normalize('NFD')
-    .replaceAll(/[^a-z]/g, '');
 }

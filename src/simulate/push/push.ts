@@ -1,18 +1,20 @@
 /**
- * The public face of the simulated identity providers, and `lockstep simulate scim`: an Okta or an Entra ID that
+ * The public face of the simulated identity providers that push, and `lockstep simulate scim`: an Okta or an Entra ID that
  * pushes a plausible, repeatable life of an organisation to any SCIM server over real HTTP.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { openProgress } from '../progress.ts';
+import { anySeed, seeded } from '../random.ts';
 import type { Acknowledged } from './client.ts';
 import { entraClient } from './entra.ts';
 import { oktaClient } from './okta.ts';
 import { describe, type Idp, type Operation } from './organisation.ts';
 import { populate } from './populate.ts';
-import { openProgress } from './progress.ts';
-import { anySeed, seeded } from './random.ts';
 import { story } from './story.ts';
 import { PushFailed } from './wire.ts';
 
+export { openProgress, type Progress } from '../progress.ts';
+export { anySeed, type Random, seeded } from '../random.ts';
 export type { Acknowledged, ScimClient } from './client.ts';
 export { entraClient } from './entra.ts';
 export { oktaClient } from './okta.ts';
@@ -26,8 +28,6 @@ export {
   type Person,
 } from './organisation.ts';
 export { populate } from './populate.ts';
-export { openProgress, type Progress } from './progress.ts';
-export { anySeed, type Random, seeded } from './random.ts';
 export { type Story, story } from './story.ts';
 export { PushFailed } from './wire.ts';
 
