@@ -44,7 +44,10 @@ export interface SourceMembers {
   members: MemberRef[];
 }
 
-/** One page of a snapshot. Users, groups and memberships come in any order, a group's members over any pages. */
+/**
+ * One page of a snapshot. Users, groups and memberships come in any order, a group's members over any pages. Who comes
+ * twice, for the source moved meanwhile, is as the later page says.
+ */
 export interface SnapshotPage {
   users?: SourceUser[];
   groups?: SourceGroup[];
@@ -153,6 +156,8 @@ export interface HintAnswer {
   contentType?: string;
   body?: string;
   wake: boolean;
+  /** The provider wants the subscription renewed now, whatever its `expiresAt` says. */
+  renew?: boolean;
 }
 
 export interface ConnectOptions<C> {

@@ -96,19 +96,25 @@ simulate
     process.exitCode = await (await import('./simulate/source/okta/run.ts')).runSimulateOkta(options);
   });
 
-for (const idp of ['entra'] as const) {
-  simulate
-    .command(idp)
-    .description(`not in this version: pulling from ${idp} comes with its connector; see simulate scim`)
-    .allowUnknownOption()
-    .allowExcessArguments()
-    .action(() => {
-      program.error(
-        `This version of Lockstep does not pull from ${idp} yet, so there is nothing to simulate for it. ` +
-          `An ${idp} that pushes is there: lockstep simulate scim --idp ${idp} --url … --token …`,
-      );
-    });
-}
+simulate
+  .command('entra')
+  .description('an Entra ID tenant to pull from, as Microsoft Graph over TLS, until it is stopped')
+  .option('--port <n>', 'where it listens; default any free port', wholeNumber)
+  .option('--users <n>', 'users at first', wholeNumber, 20)
+  .option('--groups <n>', 'groups at first', wholeNumber, 5)
+  .option('--nested <n>', 'how many of them are in another group', wholeNumber, 0)
+  .option('--seed <n>', 'repeats the organisation of an earlier run', wholeNumber)
+  .option(
+    '--mischief <rule>',
+    'what goes wrong, for example throttle@/users/delta#3x2 (see src/simulate/source/mischief.ts); repeatable',
+    (rule: string, before: string[]) => [...before, rule],
+    [],
+  )
+  .option('--rate-limit <n>', 'requests that it takes in ten seconds; default no limit', wholeNumber)
+  .option('--json', 'one JSON object a line; the first has url and config')
+  .action(async (options) => {
+    process.exitCode = await (await import('./simulate/source/entra/run.ts')).runSimulateEntra(options);
+  });
 
 program
   .command('demo')

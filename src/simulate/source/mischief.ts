@@ -30,8 +30,8 @@ export const mischiefRule = z.strictObject({
   nth: z.int().min(1).default(1),
   /** Requests struck from there on; 0 is without end. */
   times: whole.default(1),
-  /** Of `throttle`. */
-  says: z.enum(['reset', 'retry-after', 'both', 'neither']).default('reset'),
+  /** Of `throttle`; default as the provider says it. */
+  says: z.enum(['reset', 'retry-after', 'both', 'neither']).optional(),
   /** After which a throttled caller may try again. */
   seconds: z.number().min(0).max(3600).default(1),
   /** Of `fail`. */

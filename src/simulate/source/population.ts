@@ -130,6 +130,10 @@ export interface Population {
   memberGroups(group: number): readonly number[];
   /** Numbers of the groups that a user (or a group) is in directly. */
   groupsOf(n: number, kind?: 'user' | 'group'): number[];
+  /** The same of a user who may be removed, whose memberships are hidden until the return. */
+  everyGroupOf(n: number): number[];
+  /** Of {@link user} or {@link group}, without computing the rest. */
+  idOf(kind: 'user' | 'group', n: number): string;
 
   addUser(attributes?: Partial<Attributes>, options?: { state?: State; variant?: string }): User;
   /** A changed userName is a rename. */
@@ -282,8 +286,7 @@ export function openPopulation(options: PopulationOptions = {}): Population {
   }
 
   function leaveAll(n: number) {
-    for (const g of population.groupsOf(n)) population.removeMembers(g, [n]);
-    for (const group of groups) group.users.delete(n);
+    for (const g of population.everyGroupOf(n)) population.removeMembers(g, [n]);
   }
 
   const population: Population = {
@@ -350,6 +353,8 @@ export function openPopulation(options: PopulationOptions = {}): Population {
       if (kind === 'user' && !visible(n)) return [];
       return groups.filter((g) => !g.erased && (kind === 'user' ? g.users : g.nested).has(n)).map((g) => g.n);
     },
+    everyGroupOf: (n) => groups.filter((g) => !g.erased && g.users.has(n)).map((g) => g.n),
+    idOf: (kind, n) => idOf(kind, n, seed),
 
     addUser(attributes = {}, { state = 'active', variant = '' } = {}) {
       const n = states.length;

@@ -48,6 +48,10 @@ export interface SourceOptions {
   /** The provider's error body for a status of mischief. */
   problem: (status: number) => { headers?: Record<string, string>; body: unknown };
   mischief?: Mischief;
+  /** How it says when to try again; default `reset`. */
+  throttle?: 'reset' | 'retry-after';
+  /** The same list from its start, for mischief's replay; default without the parameters by which providers go on. */
+  firstPage?: (url: URL) => URL;
   /** 0 (the default): any free port. */
   port?: number;
   tls?: boolean;
@@ -143,7 +147,7 @@ export async function serveSource(options: SourceOptions): Promise<Source> {
     }
     if (rule('hang-up')) return void res.destroy();
     const refusal = rule('throttle') ?? rule('fail') ?? rule('gone');
-    if (refusal) return send(res, refused(refusal, problem));
+    if (refusal) return send(res, refused(refusal, problem, options.throttle));
     const foreign = rule('foreign');
     if (foreign?.location) {
       const location = foreign.host + request.url.pathname + request.url.search;
@@ -161,7 +165,7 @@ export async function serveSource(options: SourceOptions): Promise<Source> {
     else if (rule('loop')) next = here;
     else if (foreign) next = foreign.host + new URL(next ?? here).pathname + new URL(next ?? here).search;
     else if (rule('replay')) {
-      const first = await answer({ ...request, url: firstPage(request.url) });
+      const first = await answer({ ...request, url: (options.firstPage ?? firstPage)(request.url) });
       [items, next] = [first.page?.items ?? [], again.href];
     }
     const { headers, body } = given.page.render(items, next);
@@ -234,17 +238,23 @@ function firstPage(url: URL): URL {
   return first;
 }
 
-function refused(rule: MischiefRule, problem: SourceOptions['problem']): Answer {
+/** The answer of a rule that refuses: `throttle`, `fail` or `gone`. */
+export function refused(
+  rule: MischiefRule,
+  problem: SourceOptions['problem'],
+  throttle: NonNullable<SourceOptions['throttle']> = 'reset',
+): Answer {
   const status = rule.do === 'throttle' ? 429 : rule.do === 'gone' ? 410 : (rule.status ?? 503);
   const given = problem(status);
   const headers: Record<string, string> = { ...given.headers };
   if (rule.do === 'throttle') {
-    if (rule.says === 'reset' || rule.says === 'both') {
+    const says = rule.says ?? throttle;
+    if (says === 'reset' || says === 'both') {
       headers['x-rate-limit-limit'] = '600';
       headers['x-rate-limit-remaining'] = '0';
       headers['x-rate-limit-reset'] = String(Math.ceil(Date.now() / 1000 + rule.seconds));
     }
-    if (rule.says === 'retry-after' || rule.says === 'both') headers['retry-after'] = String(rule.seconds);
+    if (says === 'retry-after' || says === 'both') headers['retry-after'] = String(rule.seconds);
   }
   return { status, headers: { ...headers, ...rule.headers }, body: rule.body ?? given.body };
 }
