@@ -172,25 +172,36 @@ export async function writePulledMembers(
   urgency: Urgency,
   change: { add: PulledMember[]; remove: Omit<PulledMember, 'kind'>[] },
 ): Promise<{ added: number; removed: number }> {
-  const { add, remove } = change;
-  if (add.length + remove.length === 0) return { added: 0, removed: 0 };
-  const { rows } = await client.query<{ result: { added: number; removed: number } }>({
-    name: 'pulled_members_write',
-    text: 'select pulled_members_write($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) as result',
-    values: [
-      at.directoryId,
-      at.source,
-      urgencyClass[urgency],
-      add.map((m) => m.groupId),
-      add.map((m) => m.memberId),
-      add.map((m) => m.kind),
-      add.map((m) => m.at),
-      remove.map((m) => m.groupId),
-      remove.map((m) => m.memberId),
-      remove.map((m) => m.at),
-    ],
-  });
-  return rows[0]?.result ?? { added: 0, removed: 0 };
+  const total = { added: 0, removed: 0 };
+  // A call has one time; most pulls have few.
+  const times = new Map<number, typeof change>();
+  const of = (at: Date) => {
+    const part = times.get(at.getTime()) ?? { add: [], remove: [] };
+    times.set(at.getTime(), part);
+    return part;
+  };
+  for (const member of change.add) of(member.at).add.push(member);
+  for (const member of change.remove) of(member.at).remove.push(member);
+  for (const [time, { add, remove }] of times) {
+    const { rows } = await client.query<{ result: typeof total }>({
+      name: 'pulled_members_write',
+      text: 'select pulled_members_write($1, $2, $3, $4, $5, $6, $7, $8, $9) as result',
+      values: [
+        at.directoryId,
+        at.source,
+        urgencyClass[urgency],
+        new Date(time),
+        add.map((m) => m.groupId),
+        add.map((m) => m.memberId),
+        add.map((m) => m.kind),
+        remove.map((m) => m.groupId),
+        remove.map((m) => m.memberId),
+      ],
+    });
+    total.added += rows[0]?.result.added ?? 0;
+    total.removed += rows[0]?.result.removed ?? 0;
+  }
+  return total;
 }
 
 /** @returns how many of them the mirror had */

@@ -15,8 +15,7 @@ begin
   on conflict (run_id, id) do update set status = excluded.status, facts = null;
   return query
   select n.id from unnest(p_ids, p_statuses, p_digests) as n(id, status, digest)
-  left join mirror_user u on u.id = n.id
-  where n.status <> 'removed' and u.source_digest is distinct from n.digest;
+  where n.status <> 'removed' and (select u.source_digest from mirror_user u where u.id = n.id) is distinct from n.digest;
 end $$;
 
 -- Stages the rows of users who differ. p_rows: as pulled_users_write takes them.
@@ -34,10 +33,9 @@ returns void language sql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
   insert into staged_group (run_id, tenant_id, id, facts)
   select p_run, current_setting('lockstep.tenant')::uuid, n.id,
-    case when g.source_digest is distinct from n.digest then n.facts end
+    case when (select g.source_digest from mirror_group g where g.id = n.id) is distinct from n.digest then n.facts end
   from (select (r ->> 'id')::uuid as id, (r ->> 'digest')::uuid as digest, r as facts
     from jsonb_array_elements(p_rows) r) n
-  left join mirror_group g on g.id = n.id
   on conflict (run_id, id) do update set facts = excluded.facts;
 $$;
 
@@ -110,7 +108,25 @@ begin
   return marked;
 end $$;
 
--- Writes the next p_limit of them, after the membership that is named. Answers {added, group_id, member_id}: the last one
+-- Writes the next p_limit of a snapshot's users who differ and have this status, after the id that is named. Answers as
+-- pulled_users_write does, with the last id that was looked at, null at the end. Index: staged_user_differs.
+create or replace function pull_write_users(p_run uuid, p_directory uuid, p_source text, p_class smallint,
+  p_source_at timestamptz, p_not_after timestamptz, p_status text, p_after uuid, p_limit integer)
+returns jsonb language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+declare
+  rows jsonb;
+begin
+  select jsonb_agg(c.facts) into rows from (
+    select s.facts from staged_user s
+    where s.run_id = p_run and s.facts is not null and s.id > p_after and s.status = p_status
+    order by s.run_id, s.id limit p_limit) c;
+  if rows is null then return jsonb_build_object('last', null); end if;
+  return jsonb_build_object('last', rows -> -1 ->> 'id')
+    || pulled_users_write(p_directory, p_source, p_class, p_source_at, p_not_after, rows);
+end $$;
+
+-- Writes the next p_limit of the memberships that are missing, after the membership that is named. Answers {added, group_id, member_id}: the last one
 -- that was looked at, null at the end.
 create or replace function pull_write_missing(p_run uuid, p_directory uuid, p_source text, p_class smallint,
   p_at timestamptz, p_after_group uuid, p_after_member uuid, p_limit integer)
@@ -128,8 +144,7 @@ begin
     order by s.group_id, s.member_id limit p_limit) c;
   if groups is null then return jsonb_build_object('added', 0, 'group_id', null, 'member_id', null); end if;
   return jsonb_build_object('group_id', groups[cardinality(groups)], 'member_id', members[cardinality(members)])
-    || pulled_members_write(p_directory, p_source, p_class, groups, members, kinds,
-      array_fill(p_at, array[cardinality(groups)]), '{}', '{}', '{}');
+    || pulled_members_write(p_directory, p_source, p_class, p_at, groups, members, kinds, '{}', '{}');
 end $$;
 
 -- What the guard counts. Held removals whose subject is not absent any more must have been let go before.

@@ -7,10 +7,10 @@ import type { Certificate, Connection } from '../../connectors/connector.ts';
 import {
   removePulledUsers,
   type Urgency,
+  type UsersWritten,
   untanglePulledUsers,
   urgencyClass,
   writePulledGroups,
-  writePulledUsers,
 } from '../directory/pulled.ts';
 import { attributeVanished, type Reference, shrunk } from './quarantine.ts';
 import { confirmAbsent, refetchUsers } from './refetch.ts';
@@ -101,8 +101,8 @@ async function applySnapshot(
 
   await run.write(async (client) => {
     const { rows } = await client.query<{ id: string }>(
-      `select s.id from staged_user s join mirror_user u on u.id = s.id
-       where s.run_id = $1 and s.status = 'removed' and u.updated_at <= $2`,
+      `select s.id from staged_user s where s.run_id = $1 and s.status = 'removed'
+         and (select u.updated_at from mirror_user u where u.id = s.id) <= $2`,
       [run.id, startedAt],
     );
     const gone = rows.map(({ id }) => ({ id, at: null }));
@@ -149,26 +149,30 @@ async function applySnapshot(
 
   /** Of those who differ: the suspended first, for a leaver never waits. */
   async function writeUsers(status: 'suspended' | 'active'): Promise<void> {
-    for (let after = FIRST; ; ) {
-      const more = await run.write(async (client) => {
-        const { rows } = await client.query<{ last: string | null; n: number; rows: string }>({
-          name: 'pull_staged_chunk',
-          text: `select max(id::text) as last, count(*)::integer as n, coalesce(jsonb_agg(facts), '[]')::text as rows
-            from (select id, facts from staged_user where run_id = $1 and id > $2 and status = $3
-              and facts is not null order by id limit ${CHUNK}) c`,
-          values: [run.id, after, status],
+    for (let after: string | null = FIRST; after !== null; ) {
+      const { last, ...written } = await run.write(async (client) => {
+        const { rows } = await client.query<{ result: Partial<UsersWritten> & { last: string | null } }>({
+          name: 'pull_write_users',
+          text: 'select pull_write_users($1, $2, $3, $4, $5, $6, $7, $8, $9) as result',
+          values: [
+            run.id,
+            directory.directoryId,
+            directory.source,
+            urgencyClass[urgency],
+            times.sourceAt,
+            times.notAfter,
+            status,
+            after,
+            CHUNK,
+          ],
         });
-        const chunk = rows[0];
-        if (!chunk || chunk.last === null) return false;
-        after = chunk.last;
-        const written = await writePulledUsers(client, directory, urgency, times, chunk.rows);
-        run.count('usersWritten', written.written);
-        run.count('usersDeactivated', written.deactivated);
-        for (const id of written.newer) newer.add(id);
-        return chunk.n === CHUNK;
+        return rows[0]?.result ?? { last: null };
       });
-      if (!more) return;
-      onWritten();
+      run.count('usersWritten', written.written ?? 0);
+      run.count('usersDeactivated', written.deactivated ?? 0);
+      for (const id of written.newer ?? []) newer.add(id);
+      if (written.written) onWritten();
+      after = last;
     }
   }
 

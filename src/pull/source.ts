@@ -15,13 +15,19 @@ const DERIVATION = '1';
 
 /** Makes the mirror's ids of one directory: UUIDv5 (RFC 9562 §5.5) of the source's id in the directory's namespace. */
 export function mirrorIds(directoryId: string): (sourceId: string) => string {
+  // One buffer for all: a snapshot asks for hundreds of thousands of ids, and buffers are slow to be collected.
+  let input = Buffer.alloc(16 + 1_024);
   const namespace = Buffer.from(directoryId.replaceAll('-', ''), 'hex');
+  namespace.copy(input);
   return (sourceId) => {
-    const digest = hash('sha1', Buffer.concat([namespace, Buffer.from(sourceId, 'utf8')]), 'buffer');
-    digest[6] = ((digest[6] ?? 0) & 0x0f) | 0x50;
-    digest[8] = ((digest[8] ?? 0) & 0x3f) | 0x80;
-    const hex = digest.toString('hex', 0, 16);
-    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-${hex.slice(12, 16)}-${hex.slice(16, 20)}-${hex.slice(20)}`;
+    if (sourceId.length * 3 > input.length - 16) {
+      input = Buffer.alloc(16 + sourceId.length * 3);
+      namespace.copy(input);
+    }
+    const end = 16 + input.write(sourceId, 16, 'utf8');
+    const hex = hash('sha1', input.subarray(0, end), 'hex');
+    const variant = ((Number.parseInt(hex.charAt(16), 16) & 0x3) | 0x8).toString(16);
+    return `${hex.slice(0, 8)}-${hex.slice(8, 12)}-5${hex.slice(13, 16)}-${variant}${hex.slice(17, 20)}-${hex.slice(20, 32)}`;
   };
 }
 
