@@ -48,7 +48,8 @@ interface Pull {
   error: string | null;
 }
 
-const USERS = 450;
+/** Three pages of users of Okta's, two of Graph's. */
+const USERS = { okta: 450, entra: 1100 };
 const GROUPS = 8;
 const KINDS = [
   { kind: 'okta', how: 'an API token', args: [] as string[], removed: 'removed' },
@@ -86,7 +87,7 @@ let made = 0;
 async function pulled({ kind, args, removed }: (typeof KINDS)[number]) {
   made += 1;
   const slug = `pulled-${made}`;
-  const sizes = ['--users', `${USERS}`, '--groups', `${GROUPS}`, '--seed', `${made}`];
+  const sizes = ['--users', `${USERS[kind]}`, '--groups', `${GROUPS}`, '--seed', `${made}`];
   const simulator = launch(['simulate', kind, '--json', ...sizes, ...args], {});
   simulators.push(simulator);
   const { url, config } = (await simulator.ready) as unknown as {
@@ -95,8 +96,8 @@ async function pulled({ kind, args, removed }: (typeof KINDS)[number]) {
   };
   const population: Population =
     kind === 'okta'
-      ? oktaPopulation({ seed: made, users: USERS, groups: GROUPS })
-      : entraPopulation({ seed: made, users: USERS, groups: GROUPS, nested: 3 });
+      ? oktaPopulation({ seed: made, users: USERS[kind], groups: GROUPS })
+      : entraPopulation({ seed: made, users: USERS[kind], groups: GROUPS, nested: 3 });
   const dispatcher = new Agent(config.caCertificate ? { connect: { ca: config.caCertificate } } : {});
   const control = async (method: string, path: string, body?: unknown) => {
     const answer = await fetch(`${url}/_simulator/${path}`, {
@@ -251,7 +252,8 @@ describe.each(KINDS)('$kind with $how', (how) => {
       { do: 'empty-page', path: users, nth: 2 },
       { do: 'empty-page', path: members },
       { do: 'truncate', path: users, nth: 2 },
-      { do: 'truncate', path: members, cut: true },
+      // The Okta SDK's node-fetch does not hear of a connection that is cut within a body; its time limit ends it.
+      { do: 'truncate', path: members, cut: how.kind === 'entra' },
       { do: 'loop', path: users, nth: 2, times: 0 },
       { do: 'hang-up', path: members },
     ];
