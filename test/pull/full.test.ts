@@ -187,6 +187,19 @@ describe('userNames that clash', () => {
     },
   );
 
+  test('a swap within one batch is one change each: nobody has a makeshift key in between', async () => {
+    const r = await rig();
+    r.source.put('a', 'first');
+    r.source.put('b', 'second');
+    await r.pull('full');
+    const before = (await r.changes()).length;
+    r.source.put('a', 'second');
+    r.source.put('b', 'first');
+    await r.pull('full');
+    expect((await r.changes()).length - before).toBe(2);
+    expect(await r.mirror()).toEqual(r.truth());
+  });
+
   test('two users of one name: both are there, one has the name, and the other gets it when it is free', async () => {
     const r = await rig();
     r.source.put('a', 'double');
@@ -247,6 +260,19 @@ test('a snapshot that is older than a newer write does not win; who was written 
     u1: { userName: 'newer' },
     u6: { userName: 'came-later' },
   });
+});
+
+test('who is absent from a snapshot, but there when asked for by id, stays and is brought up to date', async () => {
+  const r = await filled();
+  await r.pull('full');
+  // An index that lags behind the directory that it stands for.
+  r.source.hide.users = (id) => id === 'u1' || id === 'u2';
+  r.source.put('u1', 'renamed');
+  r.source.put('u2', 'name-u2', {}, 'suspended');
+  r.source.remove('u3', 'silently');
+  const run = await r.pull('full');
+  expect(run).toMatchObject({ outcome: 'done', figures: { usersRemoved: 1 }, inferred: { user: 1 } });
+  expect(await r.mirror()).toEqual(r.truth());
 });
 
 test('part of a user who is not known is asked for; nobody is active because nothing was said', async () => {

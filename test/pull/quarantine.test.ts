@@ -107,6 +107,30 @@ describe('what the credentials may see has shrunk', () => {
   );
 });
 
+test('the watermark of a kind is the oldest, and absent while a directory was never read; held removals are counted', async () => {
+  const facts = async () => {
+    const read = await readFacts(database.db.system);
+    const at = read?.watermarks.find((w) => w.kind === 'scripted')?.at ?? null;
+    return { at, held: Object.fromEntries((read?.held ?? []).map((h) => [h.reason, h.count])) };
+  };
+  const oldest = await filled();
+  await oldest.query(`update pull_state set watermark_at = '2020-01-01T00:00:00Z' where directory_id = $1`, [
+    oldest.directoryId,
+  ]);
+  expect((await facts()).at).toBe(Date.parse('2020-01-01T00:00:00Z') / 1_000);
+  const unread = await createRig(database.db);
+  expect((await facts()).at).toBeNull();
+  await unread.pull('full');
+  expect((await facts()).at).not.toBeNull();
+  const before = (await facts()).held.percent ?? 0;
+  for (const id of [...oldest.source.users.keys()].slice(0, 5)) {
+    oldest.source.remove(id, 'silently');
+    oldest.source.members(id.replace('u', 'g'), { add: [] }, 'silently');
+  }
+  await oldest.pull('full');
+  expect((await facts()).held.percent).toBe(before + (await oldest.held()).length);
+});
+
 test('an operator lets it out: the smaller view is accepted, and removals still go through the guard', async () => {
   const r = await filled();
   r.source.hide.groups = true;

@@ -40,6 +40,8 @@ export class Source {
   certify: (certificate: Certificate) => Certificate = (c) => c;
   /** Takes attributes, users or groups out of what is shown, as lost permissions do. */
   hide: { attributes?: string[]; users?: (id: string) => boolean; groups?: boolean } = {};
+  /** Answers requests for hints; without it the provider is set up by hand. */
+  subscribe: Connection['subscribe'];
   open = 0;
   mostOpen = 0;
   snapshots = 0;
@@ -295,6 +297,7 @@ function connection(
         });
       }
     },
+    ...(source.subscribe ? { subscribe: source.subscribe } : {}),
     async close() {
       source.open -= 1;
     },
