@@ -118,7 +118,13 @@ async function ofSize(
   await pause(lockstep, directory);
   const loop = { name: 'fetching alone', value: median(loops) };
   bench.report.add({
-    ...{ section: pull.name, name: `first import, ${size}`, value: seconds(first), unit: 's', beside: [loop] },
+    ...{
+      section: pull.name,
+      name: `first import, ${size}`,
+      value: seconds(first),
+      unit: 's',
+      beside: [loop],
+    },
   });
   bench.report.add({
     section: pull.name,
