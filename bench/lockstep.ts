@@ -14,6 +14,8 @@ export interface Lockstep {
   roles: string;
   /** Makes a tenant with one SCIM directory, one token, and role mappings for these groups. */
   createTenant(slug: string, mappings?: { group: string; role: string }[]): Promise<Target>;
+  /** One request of /v1 as the operator. @throws Error when it is refused */
+  call<T>(method: string, path: string, body?: unknown): Promise<T>;
   /** Resident memory now and at its highest, in megabytes. Undefined where the system does not say. */
   memory(): Memory | undefined;
   stop(): Promise<void>;
@@ -60,11 +62,11 @@ export async function startLockstep(postgres: BenchPostgres, roles: string): Pro
     });
   await untilReady(child, port, () => said);
 
-  async function call<T>(method: string, path: string, body: unknown): Promise<T> {
+  async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await fetch(`http://127.0.0.1:${port}/v1${path}`, {
       method,
       headers: { authorization: `Bearer ${operatorKey}`, 'content-type': 'application/json' },
-      body: JSON.stringify(body),
+      ...(body !== undefined && { body: JSON.stringify(body) }),
     });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} /v1${path}: ${response.status} ${text.slice(0, 500)}`);
@@ -74,6 +76,7 @@ export async function startLockstep(postgres: BenchPostgres, roles: string): Pro
   return {
     port,
     roles,
+    call,
     async createTenant(slug, mappings = []) {
       const tenant = await call<{ id: string }>('POST', '/tenants', { slug, name: slug });
       const directory = await call<{ id: string }>('POST', `/tenants/${tenant.id}/directories`, {

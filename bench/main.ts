@@ -23,6 +23,7 @@ import { firstImport } from './sections/import.ts';
 import { lag } from './sections/lag.ts';
 import { leaver } from './sections/leaver.ts';
 import { peers } from './sections/peers.ts';
+import { pull } from './sections/pull.ts';
 import { races } from './sections/races.ts';
 import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
@@ -40,6 +41,7 @@ const SECTIONS: Record<string, Section> = {
   converge,
   lag,
   leaver,
+  pull,
 };
 const SETUP_SECONDS = 20;
 const USERS = 10_000;

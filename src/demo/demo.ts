@@ -1,6 +1,6 @@
 /**
- * `npm run demo`: the main job on its own. Starts Lockstep with simulated identity providers beside it, performs
- * joiner, mover and leaver changes, shows each one becoming effective with its lag, and compares at the end what the
+ * `npm run demo`: the main job on its own. Starts Lockstep with simulated identity providers beside it, two that push by
+ * SCIM and two that are pulled, performs joiner, mover and leaver changes, shows each one becoming effective with its lag, and compares at the end what the
  * simulated directories believe with what Lockstep says, twice: by Lockstep's own mismatch report and by a comparison
  * that shares no code with it.
  *
@@ -9,9 +9,9 @@
 import { parseArgs } from 'node:util';
 import { anySeed, openProgress, seeded } from '../simulate/push/push.ts';
 import { type Outside, openOutside } from './outside.ts';
+import { type PullScene, pullScene } from './pull-scene.ts';
 import { pushScene, type Scene } from './scene.ts';
 import { startServer } from './server.ts';
-import { compareAll } from './truth.ts';
 import type { Seen } from './watch.ts';
 
 /** What a program that embeds the demo may set, a test for one; people use the flags. */
@@ -33,7 +33,7 @@ export interface DemoSummary {
   seed: number;
   changes: number;
   effective: number;
-  lagSeconds: { p50: number; p99: number; max: number };
+  lagSeconds: Record<Scene['how'], { p50: number; p99: number; max: number }>;
   mismatches: {
     /** Lockstep's own report. */
     reported: string[];
@@ -50,10 +50,13 @@ interface DemoOptions extends DemoHooks {
   changes: number;
 }
 
+/** What was seen, and in which kind of scene. */
+type SeenIn = Seen & { how: Scene['how'] };
+
 const PER_SECOND = 6;
 const FEWEST = 10;
 const USAGE = `npm run demo [-- --changes N] [--seed N] [--json]
-  --changes  changes in each of the two tenants, the first joiners and groups included; default 70
+  --changes  changes in each of the four tenants, the first joiners and groups included; default 70
   --seed     repeats the changes of an earlier run
   --json     only the summary, as one JSON object
 `;
@@ -118,16 +121,23 @@ async function run(options: DemoOptions): Promise<number> {
     process.removeListener('SIGINT', end);
     return 1;
   }
+  const pulled: PullScene[] = [];
   try {
     const outside = openOutside(server.baseUrl, server.operatorKey);
-    const scenes = [
+    const pushed = [
       await pushScene({ outside, tenant: 'acme', name: 'Acme Corp', idp: 'okta', random }),
       await pushScene({ outside, tenant: 'globex', name: 'Globex', idp: 'entra', random }),
     ];
+    pulled.push(await pullScene({ outside, tenant: 'initech', name: 'Initech', idp: 'okta', random }));
+    pulled.push(await pullScene({ outside, tenant: 'hooli', name: 'Hooli', idp: 'entra', random }));
+    const scenes = [...pushed, ...pulled];
     say(
-      `Lockstep listens on ${server.baseUrl}; a simulated Okta and a simulated Entra ID push to it (seed ${random.seed}).`,
+      `Lockstep listens on ${server.baseUrl}; a simulated Okta and a simulated Entra ID push to it, and it pulls from two others (seed ${random.seed}).`,
     );
-    say('Lag: from the moment the identity provider sends a change until a read of /v1 members shows it.\n');
+    say(
+      'Lag: from the moment the identity provider sends a change (push), or has it (pull), until a read of /v1 members ' +
+        'shows it.\n',
+    );
     const seen = await play(scenes, changes, options, stop.signal);
     await options.beforeComparison?.({ ...server, tenants: scenes.map((s) => s.tenant) });
     const summary = await summarise(outside, scenes, seen, random.seed);
@@ -137,6 +147,7 @@ async function run(options: DemoOptions): Promise<number> {
     const failed = summary.mismatches.reported.length + summary.mismatches.found.length;
     return !stop.signal.aborted && summary.effective === summary.changes && failed === 0 ? 0 : 1;
   } finally {
+    for (const scene of pulled) await scene.stop();
     await server.stop();
     process.removeListener('SIGINT', end);
   }
@@ -147,19 +158,19 @@ async function play(
   changes: number,
   options: DemoOptions,
   signal: AbortSignal,
-): Promise<Seen[]> {
+): Promise<SeenIn[]> {
   const out = options.stdout ?? process.stdout;
   const total = scenes.length * changes;
   const progress = options.json ? undefined : openProgress({ total, stream: out });
   progress?.line(row('time', 'tenant', 'source', 'lag', 'change'));
-  const all: Seen[] = [];
+  const all: SeenIn[] = [];
   await Promise.all(
     scenes.map((scene) =>
       scene.play(
         changes,
         PER_SECOND,
         (seen) => {
-          all.push(seen);
+          all.push({ ...seen, how: scene.how });
           const lag = seen.lagSeconds === undefined ? 'NOT SEEN' : milliseconds(seen.lagSeconds);
           const why = seen.why === undefined ? '' : ` (${seen.why})`;
           const time = new Date().toISOString().slice(11, 23);
@@ -177,40 +188,46 @@ async function play(
 async function summarise(
   outside: Outside,
   scenes: readonly Scene[],
-  seen: readonly Seen[],
+  seen: readonly SeenIn[],
   seed: number,
 ): Promise<DemoSummary> {
   const reported: string[] = [];
   const found: string[] = [];
   let membersCompared = 0;
-  for (const { tenant, truth } of scenes) {
+  for (const { tenant, differences } of scenes) {
     const members = await outside.members(tenant);
     membersCompared += members.length;
-    found.push(...compareAll(truth, members).map((difference) => `${tenant}: ${difference}`));
+    found.push(...differences(members).map((difference) => `${tenant}: ${difference}`));
     reported.push(...(await outside.mismatches(tenant)).map((m) => `${tenant}: ${m.kind}, ${m.detail}`));
     const parked = await outside.changes(tenant, 'parked');
     if (parked.length > 0) found.push(`${tenant}: ${parked.length} changes are parked`);
   }
-  const lags = seen.flatMap((s) => s.lagSeconds ?? []).sort((a, b) => a - b);
-  const at = (part: number) => lags[Math.min(lags.length - 1, Math.floor(lags.length * part))] ?? 0;
   return {
     seed,
     changes: seen.length,
-    effective: lags.length,
-    lagSeconds: { p50: at(0.5), p99: at(0.99), max: lags.at(-1) ?? 0 },
+    effective: seen.filter((s) => s.lagSeconds !== undefined).length,
+    lagSeconds: { push: lagsOf(seen, 'push'), pull: lagsOf(seen, 'pull') },
     mismatches: { reported, found },
     membersCompared,
   };
 }
 
+function lagsOf(seen: readonly SeenIn[], how: Scene['how']): DemoSummary['lagSeconds']['push'] {
+  const lags = seen.flatMap((s) => (s.how === how ? (s.lagSeconds ?? []) : [])).sort((a, b) => a - b);
+  const at = (part: number) => lags[Math.min(lags.length - 1, Math.floor(lags.length * part))] ?? 0;
+  return { p50: at(0.5), p99: at(0.99), max: lags.at(-1) ?? 0 };
+}
+
 function words(summary: DemoSummary, seen: readonly Seen[]): string {
-  const { p50, p99, max } = summary.lagSeconds;
+  const lag = ({ p50, p99, max }: DemoSummary['lagSeconds']['push']) =>
+    `p50 ${milliseconds(p50)}, p99 ${milliseconds(p99)}, longest ${milliseconds(max)}`;
   const { reported, found } = summary.mismatches;
-  const count = (...kinds: string[]) => seen.filter((s) => kinds.includes(s.operation.kind)).length;
+  const count = (...kinds: string[]) => seen.filter((s) => kinds.includes(s.kind)).length;
   const lines = [
     '',
     `${summary.effective} of ${summary.changes} changes effective: ${count('join', 'rehire')} joiners, ${count('leave', 'deactivate')} leavers, ${count('move', 'rename', 'membership')} movers, ${count('group-create', 'group-rename', 'group-delete', 'push-now')} group changes.`,
-    `Lag p50 ${milliseconds(p50)}, p99 ${milliseconds(p99)}, longest ${milliseconds(max)}, the request included.`,
+    `Lag by push ${lag(summary.lagSeconds.push)}, the request included.`,
+    `Lag by pull ${lag(summary.lagSeconds.pull)}, the first import among them. A pull was asked for after each few changes; by itself one comes each minute, or sooner by an event hook.`,
     `Mismatches: ${reported.length} reported by Lockstep, ${found.length} found by comparing the simulated directories with ${summary.membersCompared} members.`,
     ...[...reported, ...found].map((mismatch) => `  ${mismatch}`),
     '',

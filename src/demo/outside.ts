@@ -30,6 +30,15 @@ export interface Outside {
   createTenant(slug: string, name: string, mappings: readonly RoleMapping[]): Promise<void>;
   /** A directory of kind `scim` and a token for it. */
   connect(tenant: string, name: string, idp: 'okta' | 'entra'): Promise<Connection>;
+  /** A directory that is pulled; its first pull begins at once. @returns its id */
+  connectPulled(
+    tenant: string,
+    name: string,
+    kind: 'okta' | 'entra',
+    config: Record<string, string | undefined>,
+  ): Promise<string>;
+  /** Asks for an incremental pull, as a hint would. */
+  pull(tenant: string, directory: string): Promise<void>;
   members(tenant: string): Promise<Member[]>;
   changes(tenant: string, state: 'pending' | 'parked'): Promise<Change[]>;
   mismatches(tenant: string): Promise<{ kind: string; detail: string }[]>;
@@ -84,6 +93,13 @@ export function openOutside(baseUrl: string, operatorKey: string): Outside {
         {},
       );
       return { scimBaseUrl: directory.scimBaseUrl, token };
+    },
+    async connectPulled(tenant, name, kind, config) {
+      const path = `/tenants/${tenant}/directories`;
+      return (await call<{ id: string }>('POST', path, { kind, name, config })).id;
+    },
+    async pull(tenant, directory) {
+      await call('POST', `/tenants/${tenant}/directories/${directory}/pulls`, { mode: 'incremental' });
     },
     members: (tenant) => all(`/tenants/${tenant}/members`),
     changes: (tenant, state) => all(`/tenants/${tenant}/changes?state=${state}`),

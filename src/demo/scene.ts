@@ -1,7 +1,7 @@
 /**
  * One tenant of the demo with its identity provider, and what happens there: joiners, movers and leavers, one after
- * the other for each person, side by side for different ones. {@link Scene} is what the demo knows of it; a scene in
- * which a connector pulls from a simulated directory is a second implementation of it.
+ * the other for each person, side by side for different ones. {@link Scene} is what the demo knows of it; pull-scene.ts is
+ * the other implementation, in which a connector pulls.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -15,15 +15,17 @@ import {
   type ScimClient,
   story,
 } from '../simulate/push/push.ts';
-import type { Outside, RoleMapping } from './outside.ts';
-import { expected, type Truth } from './truth.ts';
+import type { Member, Outside, RoleMapping } from './outside.ts';
+import { compareAll, expected, type Truth } from './truth.ts';
 import { openWatch, type Seen, touched } from './watch.ts';
 
 export interface Scene {
   tenant: string;
   /** How the table calls the source. */
   source: string;
-  truth: Truth;
+  how: 'push' | 'pull';
+  /** What members have that the simulated directory has not, and the other way round. */
+  differences(members: readonly Member[]): string[];
   /**
    * Plays `changes` operations, `perSecond` at most, and reports each when it is effective, failed or too late.
    * Resolves when the last one is.
@@ -31,7 +33,7 @@ export interface Scene {
   play(changes: number, perSecond: number, report: (seen: Seen) => void, signal: AbortSignal): Promise<void>;
 }
 
-const MAPPINGS: readonly RoleMapping[] = [
+export const MAPPINGS: readonly RoleMapping[] = [
   { group: 'Administrators', role: 'admin' },
   { group: 'Engineering', role: 'developer' },
   { group: 'Release Managers', role: 'developer' },
@@ -88,7 +90,7 @@ export async function pushScene(options: PushSceneOptions): Promise<Scene> {
     try {
       report(await watch.see({ operation, words, people, pushed, visible }));
     } catch (error) {
-      report({ operation, words, lagSeconds: undefined, why: (error as Error).message });
+      report({ kind: operation.kind, words, lagSeconds: undefined, why: (error as Error).message });
     } finally {
       for (const key of people) busy.delete(key);
     }
@@ -106,7 +108,8 @@ export async function pushScene(options: PushSceneOptions): Promise<Scene> {
   return {
     tenant,
     source,
-    truth,
+    how: 'push',
+    differences: (members) => compareAll(truth, members),
     async play(changes, perSecond, report, signal) {
       let played = 0;
       const first = Math.min(PEOPLE, changes - GROUPS);

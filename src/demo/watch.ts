@@ -14,7 +14,7 @@ import type { Outside } from './outside.ts';
 import { difference, type Expected, expected, membersByUser, type Truth } from './truth.ts';
 
 export interface Seen {
-  operation: Operation;
+  kind: Operation['kind'];
   words: string;
   /** Undefined when it did not become effective in time; `why` says what was still wrong. */
   lagSeconds: number | undefined;
@@ -37,7 +37,7 @@ export interface Watch {
 }
 
 /** More than the 10 s for which an emptied group of an Okta directory keeps its roles. */
-const PATIENCE_SECONDS = 30;
+export const PATIENCE_SECONDS = 30;
 
 interface Waiting {
   change: Watched;
@@ -73,7 +73,7 @@ export function openWatch(outside: Outside, tenant: string, truth: Truth): Watch
         waiting = waiting.filter((other) => other !== w);
         const { operation, words } = w.change;
         const why = done ? undefined : (differences[0] ?? 'its changes are still in the lane');
-        w.resolve({ operation, words, lagSeconds: done ? seconds : undefined, why });
+        w.resolve({ kind: operation.kind, words, lagSeconds: done ? seconds : undefined, why });
       }
       await sleep(3);
     }

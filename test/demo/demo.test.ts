@@ -17,15 +17,19 @@ function demo(...args: string[]): Promise<{ status: number; stdout: string; stde
 test('the demo ends by itself with status 0, every change effective and nothing mismatching', async () => {
   const { status, stdout, stderr } = await demo('--changes', '30', '--seed', '7');
   expect(stderr).toBe('');
-  expect(stdout).toContain('60 of 60 changes effective');
+  expect(stdout).toContain('120 of 120 changes effective');
   expect(stdout).toContain('Mismatches: 0 reported by Lockstep, 0 found');
+  for (const source of ['Okta', 'Entra']) {
+    expect(stdout).toMatch(new RegExp(`${source} pull +\\d+ ms {2}the first pull brings 16 people`));
+    expect(stdout.match(new RegExp(`${source} pull +\\d+ ms`, 'g'))).toHaveLength(30);
+  }
   // Not a terminal: plain lines, no drawing.
   expect(stdout).not.toContain('\u001b');
   expect(stdout.match(/ms {2}.* joins$/gm)?.length).toBeGreaterThan(20);
   expect(status).toBe(0);
 });
 
-test('a member changed behind the directory makes the demo end with status 1', async () => {
+test('a member of each tenant changed behind its directory makes the demo end with status 1', async () => {
   const out = new PassThrough();
   const chunks: string[] = [];
   out.on('data', (chunk) => chunks.push(String(chunk)));
@@ -35,18 +39,23 @@ test('a member changed behind the directory makes the demo end with status 1', a
   });
   const summary = JSON.parse(chunks.join('')) as DemoSummary;
   expect(summary.effective).toBe(summary.changes);
-  expect(summary.mismatches.found).toEqual([expect.stringMatching(/roles .*intruder/)]);
+  const wrong = ['acme', 'globex', 'initech', 'hooli'].map((tenant) =>
+    expect.stringMatching(new RegExp(`^${tenant}: .*roles .*intruder`)),
+  );
+  expect(summary.mismatches.found).toEqual(wrong);
   expect(status).toBe(1);
 });
 
 async function giveARole({ baseUrl, operatorKey, tenants }: DemoTarget): Promise<void> {
   const headers = { authorization: `Bearer ${operatorKey}` };
-  const path = `${baseUrl}/v1/tenants/${tenants[0]}/members`;
-  const list = (await (await fetch(`${path}?status=active`, { headers })).json()) as {
-    items: { id: string }[];
-  };
-  const given = await fetch(`${path}/${list.items[0]?.id}/roles/intruder`, { method: 'PUT', headers });
-  expect(given.status).toBe(204);
+  for (const tenant of tenants) {
+    const path = `${baseUrl}/v1/tenants/${tenant}/members`;
+    const list = (await (await fetch(`${path}?status=active`, { headers })).json()) as {
+      items: { id: string }[];
+    };
+    const given = await fetch(`${path}/${list.items[0]?.id}/roles/intruder`, { method: 'PUT', headers });
+    expect(given.status).toBe(204);
+  }
 }
 
 test('a flag that the demo does not know is told, and nothing is started', async () => {

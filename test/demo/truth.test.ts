@@ -1,7 +1,9 @@
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import type { Member } from '../../src/demo/outside.ts';
+import { compareWithSource, type PulledTruth } from '../../src/demo/pull-scene.ts';
 import { compareAll, type Truth } from '../../src/demo/truth.ts';
 import type { Person } from '../../src/simulate/push/push.ts';
+import { openPopulation } from '../../src/simulate/source/source.ts';
 
 const person = (key: string, state: Person['state'] = 'active'): Person => ({
   key,
@@ -89,4 +91,42 @@ test('two people who share one member are found', () => {
   expect(compareAll(truth, [shared, member('cy', { status: 'removed' })]).join('\n')).toMatch(
     /are one member/,
   );
+});
+
+describe('a directory that is pulled', () => {
+  function pulled(keepsRemoved: boolean): { truth: PulledTruth; members: Member[] } {
+    const organisation = openPopulation({ seed: 1, users: 4, groups: 1, suspended: 0, removed: 0 });
+    organisation.addMembers(0, [0, 1]);
+    organisation.removeMembers(0, [2, 3]);
+    organisation.suspend(1);
+    organisation.remove(2);
+    organisation.erase(3);
+    const mappings = [{ group: organisation.group(0).name, role: 'admin' }];
+    const statuses = ['active', 'suspended', keepsRemoved ? 'suspended' : 'removed', 'removed'] as const;
+    const members = statuses.map((status, n) => {
+      const { email, displayName } = organisation.user(n);
+      return { ...member(`${n}`, { email, displayName, status, roles: n === 0 ? ['admin'] : [] }) };
+    });
+    return { truth: { organisation, mappings, keepsRemoved }, members };
+  }
+
+  test.each([true, false])('is told as its source has it (soft deletion: %s)', (keepsRemoved) => {
+    const { truth, members } = pulled(keepsRemoved);
+    expect(compareWithSource(truth, members)).toEqual([]);
+    expect(compareWithSource(truth, pulled(!keepsRemoved).members)).toHaveLength(1);
+  });
+
+  test('whoever differs, is missing, twice or a stranger is found', () => {
+    const { truth, members } = pulled(false);
+    const [a, b, c, d] = members as [Member, Member, Member, Member];
+    expect(compareWithSource(truth, [{ ...a, roles: [] }, b, c, d])).toEqual([
+      expect.stringMatching(/roles none instead of admin/),
+    ]);
+    expect(compareWithSource(truth, [a, { ...b, status: 'active' }, c, d])).toHaveLength(1);
+    expect(compareWithSource(truth, [a, b, c])).toEqual([expect.stringMatching(/has no member/)]);
+    expect(compareWithSource(truth, [...members, { ...a, id: 'other' }])).toHaveLength(1);
+    expect(compareWithSource(truth, [...members, member('eve')])).toEqual([
+      'eve@example.com: a member whom no directory has',
+    ]);
+  });
 });

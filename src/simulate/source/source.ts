@@ -1,4 +1,5 @@
 /** The public face of the simulated directories that a connector pulls from. */
+export { type EntraSource, type EntraSourceOptions, startEntra } from './entra/entra.ts';
 export { type Mischief, type MischiefInput, openMischief, readMischief } from './mischief.ts';
 export { type OktaSource, type OktaSourceOptions, startOkta } from './okta/okta.ts';
 export { type Operation, operate } from './operation.ts';
@@ -10,6 +11,7 @@ export {
   type Population,
   type PopulationOptions,
   type State,
+  type User,
   uuidOf,
 } from './population.ts';
 export {
