@@ -237,9 +237,12 @@ begin
     return;
   end if;
   return query
-  select 'ok', u.id, u.doc::text, u.version, u.created_at, u.updated_at,
-    case when exists (select from mirror_group_member m where m.member_id = u.id) then mirror_user_groups(u.id) end
-  from mirror_user u where u.id = any (p_ids) and (u.directory_id = p_directory) is true;
+  select 'ok', u.id, u.doc::text, u.version, u.created_at, u.updated_at, g.related
+  from mirror_user u
+  left join mirror_users_groups(array(
+    select p from unnest(p_ids) p where exists (select from mirror_group_member m where m.member_id = p))) g
+    on g.user_id = u.id
+  where u.id = any (p_ids) and (u.directory_id = p_directory) is true;
 end $$;
 
 create or replace function mirror_groups_read(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
@@ -268,6 +271,36 @@ end $$;
 -- stands for all who can have the address: the caller looks it up in the document. At most 21 a key, in no order.
 -- Each branch is planned once; its index: mirror_user_directory_id_user_name_key_key, mirror_user_external_id,
 -- mirror_user_display_name, mirror_user_email and mirror_email_key.
+create or replace function mirror_users_keyed(p_directory uuid, p_by text, p_keys text[])
+returns table (key text, id uuid, doc text, version integer, created_at timestamptz, updated_at timestamptz)
+language plpgsql stable
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+#variable_conflict use_column
+begin
+  case p_by
+    when 'userName' then
+      return query
+      select k, u.id, u.doc::text, u.version, u.created_at, u.updated_at
+      from unnest(p_keys) k, mirror_user u where u.directory_id = p_directory and u.user_name_key = k;
+    when 'externalId' then
+      return query
+      select k, u.id, u.doc::text, u.version, u.created_at, u.updated_at from unnest(p_keys) k, lateral (
+        select * from mirror_user where directory_id = p_directory and external_id = k limit 21) u;
+    when 'displayName' then
+      return query
+      select k, u.id, u.doc::text, u.version, u.created_at, u.updated_at from unnest(p_keys) k, lateral (
+        select * from mirror_user where directory_id = p_directory and display_name_key = k limit 21) u;
+    when 'email' then
+      return query
+      select k, u.id, u.doc::text, u.version, u.created_at, u.updated_at from unnest(p_keys) k, lateral (
+        select e.id from mirror_user e where (e.directory_id = p_directory) is true and e.email_key = k
+        union
+        select e.user_id from mirror_email e where e.directory_id = p_directory and e.email_key = k
+        limit 21) candidate
+      join mirror_user u on u.id = candidate.id;
+  end case;
+end $$;
+
 create or replace function mirror_users_find(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_by text, p_keys text[], p_related boolean)
 returns table (outcome text, key text, id uuid, doc text, version integer, created_at timestamptz,
@@ -282,39 +315,13 @@ begin
       null::timestamptz, null::text;
     return;
   end if;
-  case p_by
-    when 'userName' then
-      return query
-      select 'ok', k, u.id, u.doc::text, u.version, u.created_at, u.updated_at,
-        case when p_related and exists (select from mirror_group_member m where m.member_id = u.id)
-          then mirror_user_groups(u.id) end
-      from unnest(p_keys) k, mirror_user u where u.directory_id = p_directory and u.user_name_key = k;
-    when 'externalId' then
-      return query
-      select 'ok', k, u.id, u.doc::text, u.version, u.created_at, u.updated_at,
-        case when p_related and exists (select from mirror_group_member m where m.member_id = u.id)
-          then mirror_user_groups(u.id) end
-      from unnest(p_keys) k, lateral (
-        select * from mirror_user where directory_id = p_directory and external_id = k limit 21) u;
-    when 'displayName' then
-      return query
-      select 'ok', k, u.id, u.doc::text, u.version, u.created_at, u.updated_at,
-        case when p_related and exists (select from mirror_group_member m where m.member_id = u.id)
-          then mirror_user_groups(u.id) end
-      from unnest(p_keys) k, lateral (
-        select * from mirror_user where directory_id = p_directory and display_name_key = k limit 21) u;
-    when 'email' then
-      return query
-      select 'ok', k, u.id, u.doc::text, u.version, u.created_at, u.updated_at,
-        case when p_related and exists (select from mirror_group_member m where m.member_id = u.id)
-          then mirror_user_groups(u.id) end
-      from unnest(p_keys) k, lateral (
-        select e.id from mirror_user e where (e.directory_id = p_directory) is true and e.email_key = k
-        union
-        select e.user_id from mirror_email e where e.directory_id = p_directory and e.email_key = k
-        limit 21) candidate
-      join mirror_user u on u.id = candidate.id;
-  end case;
+  return query
+  with found as materialized (select f.* from mirror_users_keyed(p_directory, p_by, p_keys) f)
+  select 'ok', f.key, f.id, f.doc, f.version, f.created_at, f.updated_at, g.related
+  from found f
+  left join mirror_users_groups(array(
+    select r.id from found r where p_related
+      and exists (select from mirror_group_member m where m.member_id = r.id))) g on g.user_id = f.id;
 end $$;
 
 -- Groups likewise, by externalId or displayName: mirror_group_external_id, mirror_group_name.
