@@ -1,6 +1,6 @@
 /** `lockstep simulate entra`. */
 import { openMischief, readMischief } from '../mischief.ts';
-import { type RunOptions, serveUntilStopped } from '../run.ts';
+import { type RunOptions, serveUntilStopped, startOrSay } from '../run.ts';
 import { startEntra } from './entra.ts';
 
 export interface SimulateEntraOptions extends RunOptions {
@@ -19,18 +19,21 @@ export interface SimulateEntraOptions extends RunOptions {
 
 /** @returns the exit status, once it is stopped */
 export async function runSimulateEntra(options: SimulateEntraOptions): Promise<number> {
-  const entra = await startEntra({
-    population: {
-      ...(options.seed !== undefined && { seed: options.seed }),
-      ...(options.users !== undefined && { users: options.users }),
-      ...(options.groups !== undefined && { groups: options.groups }),
-      ...(options.nested !== undefined && { nested: options.nested }),
-    },
-    mischief: openMischief((options.mischief ?? []).flatMap(readMischief)),
-    ...(options.port !== undefined && { port: options.port }),
-    ...(options.rateLimit !== undefined && {
-      limit: { requests: options.rateLimit, windowSeconds: 10 },
+  const entra = await startOrSay(async () =>
+    startEntra({
+      population: {
+        ...(options.seed !== undefined && { seed: options.seed }),
+        ...(options.users !== undefined && { users: options.users }),
+        ...(options.groups !== undefined && { groups: options.groups }),
+        ...(options.nested !== undefined && { nested: options.nested }),
+      },
+      mischief: openMischief((options.mischief ?? []).flatMap(readMischief)),
+      ...(options.port !== undefined && { port: options.port }),
+      ...(options.rateLimit !== undefined && {
+        limit: { requests: options.rateLimit, windowSeconds: 10 },
+      }),
     }),
-  });
+  );
+  if (!entra) return 1;
   return serveUntilStopped('Entra ID', entra, entra.config, options);
 }
