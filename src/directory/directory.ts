@@ -466,7 +466,8 @@ function changesOf(result: ChangesResult): Changes {
   return { ids: result.changes, count: result.change_count };
 }
 
-function userRow(user: UserFacts): Record<string, unknown> {
+/** A user as the functions that write users take one. */
+export function userRow(user: UserFacts) {
   return {
     user_name: user.userName,
     user_name_key: normalise(user.userName),

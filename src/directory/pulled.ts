@@ -3,7 +3,7 @@
  * transaction of its caller (which has set the tenant), mirror and change log together. See pulled.sql.
  */
 import type pg from 'pg';
-import { normalise, type UserFacts } from './directory.ts';
+import { type UserFacts, userRow } from './directory.ts';
 
 /** Functions of this file, for the migrate step. */
 export const pulledFunctions = new URL('pulled.sql', import.meta.url);
@@ -69,16 +69,7 @@ export function pulledUserRow(
 ): PulledUserRow {
   return {
     id: user.id,
-    user_name: user.userName,
-    user_name_key: normalise(user.userName),
-    external_id: user.externalId,
-    display_name: user.displayName,
-    display_name_key: user.displayName === null ? null : normalise(user.displayName),
-    active: user.active,
-    email: user.email,
-    email_key: user.email === null ? null : normalise(user.email),
-    further_emails: user.emailKeys.slice(1),
-    doc: user.doc,
+    ...userRow(user),
     digest: more.digest,
     changed_at: more.changedAt?.toISOString() ?? null,
   };
