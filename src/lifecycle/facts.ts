@@ -12,6 +12,7 @@ import {
   type Profile,
   type UserDocument,
 } from './profile.ts';
+import { claimNames, defaultSignInPolicy, type SignInRules } from './sign-in-policy.ts';
 import * as sql from './statements.ts';
 import { keysAt, type RememberedLink } from './who.ts';
 
@@ -21,12 +22,14 @@ export interface ActualMember {
   displayName: string | null;
   profile: Profile;
   status: MemberStatus;
+  operatorStatus: 'suspended' | 'removed' | null;
 }
 
 export interface ActualGrant {
   id: string;
   memberId: string;
   role: string;
+  origin: 'mapping' | 'login';
   mappingId: string | null;
   groupId: string | null;
   because: string;
@@ -35,6 +38,7 @@ export interface ActualGrant {
 export interface LinkedUser {
   memberId: string;
   userId: string;
+  login: boolean;
   /** The keys that the link remembers; renewed when the user's have moved. */
   keys: string;
 }
@@ -48,20 +52,25 @@ export interface Facts {
   links: Map<string, LinkedUser>;
   remembered: RememberedLink[];
   members: Map<string, ActualMember>;
-  /** Grants that directories gave, by member. */
+  /** Grants that directories and sign-ins gave, by member. */
   grants: Map<string, ActualGrant[]>;
   /** Groups that some mapping names, by user, nested ones included. */
   groups: Map<string, Group[]>;
   mappings: Mapping[];
   attributes: AttributeMappings;
-  /** What attribute mappings read of the users of their directories; empty for a tenant without any. */
+  signIn: SignInRules;
+  /** What mappings read of the users of their directories, and of the claims of sign-ins; empty for a tenant without any. */
   documents: Map<string, UserDocument>;
   provedDomains: Set<string>;
   /** Subjects with a dispute on record. */
   disputedOnRecord: Set<string>;
 }
 
-type Directories = Map<string, sql.PolicyRow['directories'][number]>;
+/** Of a connection without `pulled`. */
+type Directories = Map<string, { provider: string; pulled?: boolean }>;
+
+/** Object ids of Okta and Entra ID: no two providers give one twice. */
+const OBJECT_ID = /^(00u[A-Za-z0-9]{17}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i;
 type Ask = <T extends pg.QueryResultRow>(name: string, text: string, ...values: unknown[]) => Promise<T[]>;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -90,6 +99,11 @@ export async function loadFacts(
     groups: new Map(),
     mappings: policy?.mappings ?? [],
     attributes: byDirectory(policy?.attributes ?? []),
+    signIn: {
+      policy: policy?.signIn ?? defaultSignInPolicy,
+      claims: policy?.claims ?? [],
+      connections: new Map((policy?.connections ?? []).map((c) => [c.id, { defaultRole: c.defaultRole }])),
+    },
     documents: new Map(),
     provedDomains: new Set(policy?.domains ?? []),
     disputedOnRecord: new Set(),
@@ -97,7 +111,10 @@ export async function loadFacts(
   if (policy?.disputes) {
     for (const r of await ask<{ id: string }>('reopened', sql.REOPENED, userIds)) facts.subjects.add(r.id);
   }
-  await closeSubjects(ask, facts, new Map((policy?.directories ?? []).map((d) => [d.id, d])));
+  const sources: Directories = new Map();
+  for (const d of policy?.directories ?? []) sources.set(d.id, d);
+  for (const c of policy?.connections ?? []) sources.set(c.id, { provider: c.provider });
+  await closeSubjects(ask, facts, sources);
   if (policy?.disputes) {
     for (const r of await ask<{ id: string }>('disputed', sql.DISPUTED, [...facts.subjects])) {
       facts.disputedOnRecord.add(r.id);
@@ -109,6 +126,7 @@ export async function loadFacts(
         id: g.id,
         memberId: g.member_id,
         role: g.role,
+        origin: g.origin,
         mappingId: g.mapping_id,
         groupId: g.group_id,
         because: g.because,
@@ -126,15 +144,22 @@ export async function loadFacts(
       });
     }
   }
-  await loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()]);
+  await loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()], also.signIn);
   return facts;
 }
 
-async function loadDocuments(ask: Ask, facts: Facts, mappings: AttributeMappings[]): Promise<void> {
-  const mapped = (user: SourceUser) => mappings.some((of) => of.has(user.directoryId));
+async function loadDocuments(
+  ask: Ask,
+  facts: Facts,
+  mappings: AttributeMappings[],
+  also: SignInRules | undefined,
+): Promise<void> {
+  const claims = [facts.signIn, ...(also ? [also] : [])].flatMap(claimNames);
+  const mapped = (user: SourceUser) =>
+    user.login ? claims.length > 0 : mappings.some((of) => of.has(user.directoryId));
   const ids = [...facts.users.values()].filter(mapped).map((user) => user.id);
   if (ids.length === 0) return;
-  const names = mappings.flatMap(namesRead);
+  const names = [...mappings.flatMap(namesRead), ...claims];
   for (const r of await ask<sql.DocumentRow>('documents', sql.DOCUMENTS, ids, names)) {
     facts.documents.set(r.id, r.document);
   }
@@ -199,8 +224,9 @@ async function keepUsers(
     facts.users.set(row.id, {
       id: row.id,
       directoryId: row.directory_id,
+      login: directory.pulled === undefined,
       provider: directory.provider,
-      pulled: directory.pulled,
+      pulled: directory.pulled ?? (directory.provider === 'primary' && OBJECT_ID.test(row.external_id ?? '')),
       active: row.active,
       userName: row.user_name,
       userNameKey: row.user_name_key,
@@ -256,7 +282,7 @@ async function sharersOf(
   });
 }
 
-/** Links by which somebody who is seen for the first time may be recognised, with their members. */
+/** Links of users who are gone by which somebody who is seen for the first time may be recognised, with their members. */
 async function lookBack(
   ask: Ask,
   facts: Facts,
@@ -276,8 +302,8 @@ async function lookBack(
       memberId: l.member_id,
       directoryId: l.directory_id,
       provider: l.provider,
-      pulled: l.directory_id !== null && directories.get(l.directory_id)?.pulled === true,
-      gone: l.user_id !== null,
+      login: l.login,
+      pulled: directories.get(l.directory_id)?.pulled === true,
       externalId: l.external_id,
       userNameKey: l.user_name_key,
       emailKey: l.email_key,
@@ -291,15 +317,19 @@ async function lookBack(
 
 function keepLinks(facts: Facts, found: sql.LinkRow[]): void {
   for (const l of found) {
-    if (l.user_id !== null) {
-      facts.links.set(l.user_id, { memberId: l.member_id, userId: l.user_id, keys: l.keys });
-    }
+    facts.links.set(l.user_id, {
+      memberId: l.member_id,
+      userId: l.user_id,
+      login: l.login,
+      keys: l.keys,
+    });
     facts.members.set(l.member_id, {
       id: l.member_id,
       email: l.email,
       displayName: l.display_name,
       profile: l.profile,
       status: l.status,
+      operatorStatus: l.operator_status,
     });
   }
 }

@@ -3,13 +3,18 @@
  * plans and writes role mappings and attribute mappings.
  */
 
+import type pg from 'pg';
 import type { Database } from '../database/database.ts';
-import type { ChangeSource } from '../database/entities.ts';
+import type { ChangeSource, MemberStatus } from '../database/entities.ts';
 import { newId } from '../id/id.ts';
 import { planAttributeMappings, replaceAttributeMappings } from './attribute-mappings.ts';
 import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
+import { setOperatorStatus } from './operator-status.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
+import { type Admitted, type SignedIn, type SignIn, signIn } from './sign-in.ts';
+
+export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal } from './sign-in.ts';
 
 /** Functions of this room, for the migrate step. */
 export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
@@ -80,6 +85,20 @@ export interface Lifecycle {
   drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'>;
   /** Tenants whose lane has something due and nobody seems to be working on it. Reads only (system role). */
   sweep(): Promise<string[]>;
+  /**
+   * Signs somebody in whom an identity provider, or the product, has verified; converges that one member in place.
+   * @param open writes the session, in the same transaction
+   */
+  signIn<T>(
+    request: SignIn,
+    open: (client: pg.ClientBase, admitted: Admitted) => Promise<T>,
+  ): Promise<SignedIn<T>>;
+  /** What an operator says of a member; see operator-status.ts. Undefined: no such member. */
+  setStatus(
+    at: { tenantId: string; memberId: string },
+    status: MemberStatus,
+    actor: string,
+  ): Promise<MemberStatus | undefined>;
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
@@ -113,6 +132,8 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
       ]);
       return rows.map((r) => r.id);
     },
+    signIn: (request, open) => signIn(db, options.observer, request, open),
+    setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>

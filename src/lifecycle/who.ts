@@ -5,14 +5,13 @@
  */
 import type { FormerKeys, SourceUser } from './desired.ts';
 
-/** What ties a member to a directory user that is gone, or to an SSO subject. */
+/** What ties a member to a user that is gone: of a directory, or of a connection. */
 export interface RememberedLink {
   memberId: string;
-  directoryId: string | null;
+  directoryId: string;
+  login: boolean;
   provider: string;
   pulled: boolean;
-  /** False for an SSO subject, which is a claimant of its own and not a person who left. */
-  gone: boolean;
   externalId: string | null;
   userNameKey: string | null;
   emailKey: string | null;
@@ -50,9 +49,16 @@ export function whoIsWhom(facts: WhoFacts, newMemberId: (user: SourceUser) => st
   const byFirstSight = [...facts.users].sort((a, b) => a.firstSeen - b.firstSeen);
   for (const user of byFirstSight) {
     if (memberOf(user) !== undefined) continue;
-    const candidates = firstAnswer(user, facts, memberOf);
+    const { candidates, taken } = firstAnswer(user, facts, memberOf);
     if (candidates.length === 1 && candidates[0]) links.set(user.id, candidates[0].memberId);
-    else if (candidates.length > 1) {
+    else if (user.login && candidates.length === 0 && taken) {
+      // A member of its own would outlive the one that the directory knows.
+      disputed.set(user.id, {
+        rivalId: taken.userId,
+        reason:
+          'somebody else signs in already as the member whom the directory has under its name or e-mail address',
+      });
+    } else if (candidates.length > 1) {
       disputed.set(user.id, {
         rivalId: candidates[0]?.userId ?? null,
         reason: `it matches ${candidates.length} members at once`,
@@ -92,12 +98,15 @@ function rivalOf(
   return first;
 }
 
-/** The members that the first answering rule names; several of them are an ambiguity. */
+/**
+ * The members that the first answering rule names; several of them are an ambiguity. `taken`: a rule names somebody whom
+ * a directory has, but another user of this source is that member already.
+ */
 function firstAnswer(
   user: SourceUser,
   facts: WhoFacts,
   memberOf: (user: SourceUser) => string | undefined,
-): Candidate[] {
+): { candidates: Candidate[]; taken: Candidate | undefined } {
   // The keys of the moment of first sight, on both sides: what came later is a rename, which changes nobody.
   const born = keysAt(user, user.firstSeen);
   const rules: ((key: Keys) => boolean)[] = [
@@ -118,21 +127,28 @@ function firstAnswer(
       known.push({ ...other, ...keysAt(other, user.firstSeen), memberId, userId: other.id });
     }
   }
-  for (const link of facts.remembered) {
-    if (link.gone || link.directoryId === null) known.push({ ...link, userId: null });
-  }
+  for (const link of facts.remembered) known.push({ ...link, userId: null });
+  let taken: Candidate | undefined;
   for (const rule of rules) {
     const members = new Map<string, Candidate>();
     for (const key of known) {
-      if (rule(key) && !occupied(key.memberId, user, facts, memberOf)) members.set(key.memberId, key);
+      if (!rule(key)) continue;
+      if (occupied(key.memberId, user, facts, memberOf)) {
+        if (!key.login) taken ??= key;
+      } else if (members.get(key.memberId)?.userId == null) members.set(key.memberId, key);
     }
-    if (members.size > 0) return [...members.values()];
+    if (members.size === 0) continue;
+    const candidates = [...members.values()];
+    // Who signs in under an address that has gone to a new person is the one whom a directory has now.
+    const present = candidates.filter((c) => c.userId !== null);
+    return { candidates: user.login && present.length > 0 ? present : candidates, taken };
   }
-  return [];
+  return { candidates: [], taken };
 }
 
 interface Keys {
-  directoryId: string | null;
+  directoryId: string;
+  login: boolean;
   provider: string;
   pulled: boolean;
   externalId: string | null;
@@ -162,14 +178,14 @@ function sameKey(
   return key.directoryId !== directoryId && born.emailKey !== null && key.emailKey === born.emailKey;
 }
 
-/** One directory gave both ids and they differ: an address that went to a new person. */
+/**
+ * One directory gave both ids and they differ: an address that went to a new person. So it is when the object id that a
+ * sign-in shows is not the one that the provider's directory has.
+ */
 function contradicts(user: SourceUser, key: Keys): boolean {
-  return (
-    key.directoryId === user.directoryId &&
-    key.externalId !== null &&
-    user.externalId !== null &&
-    key.externalId !== user.externalId
-  );
+  if (key.externalId === null || user.externalId === null || key.externalId === user.externalId) return false;
+  if (key.directoryId === user.directoryId) return true;
+  return user.login !== key.login && user.pulled && key.pulled;
 }
 
 /** A member has at most one present user of a directory. */
