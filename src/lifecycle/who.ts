@@ -185,7 +185,15 @@ function sameKey(
 function contradicts(user: SourceUser, key: Keys): boolean {
   if (key.externalId === null || user.externalId === null || key.externalId === user.externalId) return false;
   if (key.directoryId === user.directoryId) return true;
-  return user.login !== key.login && user.pulled && key.pulled;
+  const form = user.login !== key.login ? objectIdForm(user.externalId) : undefined;
+  return form !== undefined && form === objectIdForm(key.externalId) && (user.login ? user : key).pulled;
+}
+
+/** Whose object ids look like this one; no two providers give one twice. */
+export function objectIdForm(id: string | null): 'okta' | 'entra' | undefined {
+  if (id === null) return undefined;
+  if (/^00u[A-Za-z0-9]{17}$/.test(id)) return 'okta';
+  return /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(id) ? 'entra' : undefined;
 }
 
 /** A member has at most one present user of a directory. */
