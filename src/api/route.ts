@@ -10,6 +10,7 @@ import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
+import type { TxtResolver } from '../tenant/domain.ts';
 import type { Principal, Scope } from '../tenant/scope.ts';
 import type { TenantFacts } from '../tenant/tenant.ts';
 import type { Problem } from './problem.ts';
@@ -19,9 +20,21 @@ export interface ApiOptions {
   credentials: Credentials;
   lifecycle: Pick<
     Lifecycle,
-    'planMappings' | 'replaceMappings' | 'planAttributeMappings' | 'replaceAttributeMappings' | 'replay'
+    | 'planMappings'
+    | 'replaceMappings'
+    | 'planAttributeMappings'
+    | 'replaceAttributeMappings'
+    | 'replay'
+    | 'setStatus'
+    | 'signInPolicy'
+    | 'replaceSignInPolicy'
+    | 'claimMappings'
+    | 'planClaimMappings'
+    | 'replaceClaimMappings'
   >;
   queue: Pick<LaneQueue, 'wake'>;
+  /** Where the records that prove domains are looked up. */
+  resolver: TxtResolver;
   /** Which kinds of directories can be pulled. */
   connectors: Connectors;
   reconciler: Pick<Reconciler, 'request' | 'find' | 'list' | 'items' | 'approve'>;

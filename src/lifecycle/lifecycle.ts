@@ -13,8 +13,19 @@ import { planMappings, replaceMappings } from './mappings.ts';
 import { setOperatorStatus } from './operator-status.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
 import { type Admitted, type SignedIn, type SignIn, signIn } from './sign-in.ts';
+import type { SignInPolicy } from './sign-in-policy.ts';
+import {
+  type ClaimMappingInput,
+  planClaimMappings,
+  readClaimMappings,
+  readSignInPolicy,
+  replaceClaimMappings,
+  replaceSignInPolicy,
+} from './sign-in-rules.ts';
 
 export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal } from './sign-in.ts';
+export type { SignInPolicy } from './sign-in-policy.ts';
+export type { ClaimMappingInput } from './sign-in-rules.ts';
 
 /** Functions of this room, for the migrate step. */
 export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
@@ -99,6 +110,13 @@ export interface Lifecycle {
     status: MemberStatus,
     actor: string,
   ): Promise<MemberStatus | undefined>;
+  signInPolicy(tenantId: string): Promise<SignInPolicy>;
+  /** False when its required connection is not the tenant's. Wake the lane afterwards, as after the mappings. */
+  replaceSignInPolicy(tenantId: string, policy: SignInPolicy, actor: string): Promise<boolean>;
+  claimMappings(tenantId: string): Promise<ClaimMappingInput[]>;
+  planClaimMappings(tenantId: string, mappings: ClaimMappingInput[]): Promise<Plan>;
+  /** Replaces the tenant's whole set; answers connections that are not the tenant's, and has written nothing then. */
+  replaceClaimMappings(tenantId: string, mappings: ClaimMappingInput[], actor: string): Promise<string[]>;
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
@@ -134,6 +152,11 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
     },
     signIn: (request, open) => signIn(db, options.observer, request, open),
     setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
+    signInPolicy: (tenantId) => db.tenant(tenantId, (client) => readSignInPolicy(client, tenantId)),
+    replaceSignInPolicy: (tenantId, policy, actor) => replaceSignInPolicy(db, tenantId, policy, actor),
+    claimMappings: (tenantId) => readClaimMappings(db, tenantId),
+    planClaimMappings: (tenantId, mappings) => planClaimMappings(db, tenantId, mappings),
+    replaceClaimMappings: (tenantId, mappings, actor) => replaceClaimMappings(db, tenantId, mappings, actor),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>

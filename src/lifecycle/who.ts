@@ -47,23 +47,29 @@ export function whoIsWhom(facts: WhoFacts, newMemberId: (user: SourceUser) => st
   const memberOf = (user: SourceUser) => facts.linked.get(user.id) ?? links.get(user.id);
 
   const byFirstSight = [...facts.users].sort((a, b) => a.firstSeen - b.firstSeen);
-  for (const user of byFirstSight) {
-    if (memberOf(user) !== undefined) continue;
-    const { candidates, taken } = firstAnswer(user, facts, memberOf);
-    if (candidates.length === 1 && candidates[0]) links.set(user.id, candidates[0].memberId);
-    else if (user.login && candidates.length === 0 && taken) {
-      // A member of its own would outlive the one that the directory knows.
-      disputed.set(user.id, {
-        rivalId: taken.userId,
-        reason:
-          'somebody else signs in already as the member whom the directory has under its name or e-mail address',
-      });
-    } else if (candidates.length > 1) {
-      disputed.set(user.id, {
-        rivalId: candidates[0]?.userId ?? null,
-        reason: `it matches ${candidates.length} members at once`,
-      });
-    } else if (!rivalOf(user, facts.users, memberOf)) links.set(user.id, newMemberId(user));
+  // Again as long as somebody gets a member: who had a rival and no tie may be tied to one who comes later.
+  for (let linked = -1; linked < links.size; ) {
+    linked = links.size;
+    for (const user of byFirstSight) {
+      if (memberOf(user) !== undefined) continue;
+      const { candidates, taken } = firstAnswer(user, facts, memberOf);
+      if (candidates.length === 1 && candidates[0]) {
+        links.set(user.id, candidates[0].memberId);
+        disputed.delete(user.id);
+      } else if (user.login && candidates.length === 0 && taken) {
+        // A member of its own would outlive the one that the directory knows.
+        disputed.set(user.id, {
+          rivalId: taken.userId,
+          reason:
+            'somebody else signs in already as the member whom the directory has under its name or e-mail address',
+        });
+      } else if (candidates.length > 1) {
+        disputed.set(user.id, {
+          rivalId: candidates[0]?.userId ?? null,
+          reason: `it matches ${candidates.length} members at once`,
+        });
+      } else if (!rivalOf(user, facts.users, memberOf)) links.set(user.id, newMemberId(user));
+    }
   }
   for (const user of byFirstSight) {
     const rival = rivalOf(user, facts.users, memberOf);

@@ -6,8 +6,10 @@ import { apiRouter } from '../../src/api/api.ts';
 import type { Lifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openReconciler } from '../../src/reconcile/reconcile.ts';
+import { openResolver } from '../../src/tenant/domain.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
+import { startDns } from '../harness/dns.ts';
 import { testCredentials } from '../harness/tenant.ts';
 import { testConnectors } from '../pull/rig.ts';
 import { openApiChecker } from './checker.ts';
@@ -55,6 +57,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     onError: (_at, error) => logged.push(error),
     graceMs: 0,
   });
+  const dns = await startDns();
   const woken: string[] = [];
   const pulled: string[] = [];
   const logged: unknown[] = [];
@@ -66,6 +69,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       credentials: testCredentials,
       lifecycle,
       queue: { wake: (tenantId) => woken.push(tenantId) },
+      resolver: openResolver([dns.address]),
       reconciler,
       connectors: testConnectors,
       pullQueue: { wake: (directoryId) => pulled.push(directoryId) },
@@ -110,6 +114,8 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     reconciler,
     url,
     woken,
+    /** Where domains are proved. */
+    dns,
     /** Directories that were woken to be pulled. */
     pulled,
     logged,
