@@ -617,6 +617,7 @@ create table session (
 );
 create index session_of_member on session (member_id) where revoked_at is null;
 create index session_of_login on session (user_id) where revoked_at is null;
+create index session_of_idp on session (connection_id, idp_session) where revoked_at is null;
 create index session_over on session (expires_at);
 
 -- A refresh token is used once; used again, it ends its session.
