@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import { bits } from '../directory/directory.ts';
-import { END_SESSIONS, SAY_ONCE, SESSIONS_OF_IDP, SESSIONS_OF_LOGIN } from './statements.ts';
+import { END_OF_LOGIN, SAY_ONCE } from './statements.ts';
 
 /**
  * @param said an id that is unique at the identity provider: `jti`, an assertion's ID
@@ -29,16 +29,13 @@ export async function endSessionsOfIdp(
   client: pg.ClientBase,
   at: { tenantId: string; connectionId: string },
   who: { idpSession: string | null; userId: string | null },
-  because: string,
 ): Promise<number> {
-  const { rows } =
-    who.idpSession === null
-      ? await client.query<{ id: string }>(SESSIONS_OF_LOGIN, [at.connectionId, who.userId])
-      : await client.query<{ id: string }>(SESSIONS_OF_IDP, [at.connectionId, who.idpSession, who.userId]);
-  const ended = await client.query<{ ended: number }>(END_SESSIONS, [
+  const { rows } = await client.query<{ ended: number }>(END_OF_LOGIN, [
     at.tenantId,
-    rows.map((s) => s.id),
-    because,
+    at.connectionId,
+    who.userId,
+    who.idpSession,
+    'idp_logout',
   ]);
-  return ended.rows[0]?.ended ?? 0;
+  return rows[0]?.ended ?? 0;
 }

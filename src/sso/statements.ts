@@ -72,14 +72,8 @@ export const PRODUCTS = 'select id, name, return_to as "returnTo" from product o
 export const SAY_ONCE = `insert into said_once (connection_id, tenant_id, digest, expires_at)
   values ($1, $2, $3::text::bit(256), now() + $4 * interval '1 second') on conflict do nothing`;
 
-/**
- * $1 connection, $2 the provider's session or null, $3 who signed in or null: their sessions that have not ended. One
- * of the two is given. Indexes: session_of_idp, session_of_login.
- */
-export const SESSIONS_OF_IDP = `select id from session
-  where connection_id = $1 and idp_session = $2 and revoked_at is null and ($3::uuid is null or user_id = $3)`;
-export const SESSIONS_OF_LOGIN = `select id from session
-  where user_id = $2 and connection_id = $1 and revoked_at is null`;
+/** $1 tenant, connection, $3 who signed in or null, $4 the provider's session or null, $5 why. See session.sql. */
+export const END_OF_LOGIN = 'select sessions_end_of_login($1, $2, $3, $4, $5) as ended';
 
 /** $1 tenant, sessions, $3 why. */
 export const END_SESSIONS = 'select sessions_end($1, $2, $3) as ended';
