@@ -10,6 +10,7 @@ import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
+import type { Sessions } from '../session/session.ts';
 import type { TxtResolver } from '../tenant/domain.ts';
 import type { Principal, Scope } from '../tenant/scope.ts';
 import type { TenantFacts } from '../tenant/tenant.ts';
@@ -25,6 +26,7 @@ export interface ApiOptions {
     | 'planAttributeMappings'
     | 'replaceAttributeMappings'
     | 'replay'
+    | 'signIn'
     | 'setStatus'
     | 'signInPolicy'
     | 'replaceSignInPolicy'
@@ -32,6 +34,7 @@ export interface ApiOptions {
     | 'planClaimMappings'
     | 'replaceClaimMappings'
   >;
+  sessions: Sessions;
   queue: Pick<LaneQueue, 'wake'>;
   /** Where the records that prove domains are looked up. */
   resolver: TxtResolver;

@@ -22,6 +22,7 @@ import { openLaneQueue } from '../queue/lane-queue.ts';
 import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
+import { openSessions } from '../session/session.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
@@ -140,6 +141,12 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       },
     });
 
+    const sessions = openSessions({
+      db,
+      credentials,
+      issuer: config.publicUrl ?? http.url,
+      observer: metrics.sessions,
+    });
     const reconciler = openReconciler({
       db,
       onWritten: queue.wake,
@@ -238,6 +245,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           db,
           credentials,
           lifecycle,
+          sessions,
           reconciler,
           queue,
           resolver,

@@ -6,6 +6,7 @@ import { apiRouter } from '../../src/api/api.ts';
 import type { Lifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openReconciler } from '../../src/reconcile/reconcile.ts';
+import { openSessions } from '../../src/session/session.ts';
 import { openResolver } from '../../src/tenant/domain.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
@@ -57,6 +58,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     onError: (_at, error) => logged.push(error),
     graceMs: 0,
   });
+  const sessions = openSessions({ db, credentials: testCredentials, issuer: 'https://lockstep.example' });
   const dns = await startDns();
   const woken: string[] = [];
   const pulled: string[] = [];
@@ -68,6 +70,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       db,
       credentials: testCredentials,
       lifecycle,
+      sessions,
       queue: { wake: (tenantId) => woken.push(tenantId) },
       resolver: openResolver([dns.address]),
       reconciler,
@@ -111,6 +114,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     database,
     db,
     lifecycle,
+    sessions,
     reconciler,
     url,
     woken,
