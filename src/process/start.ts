@@ -31,6 +31,7 @@ import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
+import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
@@ -170,6 +171,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
+      boundHeap();
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
       background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
