@@ -23,6 +23,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   request: id('request'),
   pull: id('pull'),
   reconciliation: id('reconciliation'),
+  session: id('session'),
   role: { noun: 'role', schema: text(100) },
 };
 
