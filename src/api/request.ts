@@ -26,6 +26,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   product: id('product'),
   use: { noun: 'domain', schema: z.enum(['email', 'host']) },
   name: { noun: 'domain', schema: text(253) },
+  session: id('session'),
   role: { noun: 'role', schema: text(100) },
 };
 

@@ -22,6 +22,8 @@ import { openLaneQueue } from '../queue/lane-queue.ts';
 import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
+import { jwksRouter } from '../session/jwks.ts';
+import { startLogoutSender } from '../session/logout.ts';
 import { openSessions } from '../session/session.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
@@ -175,6 +177,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
       background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(startLogoutSender({ db, keys: sessions.keys, issuer: sessions.issuer, onError }));
       background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
     }
     if (has('scheduler')) {
@@ -184,6 +187,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           lifecycle,
           reconciler,
           queue,
+          keys: sessions.keys,
           retentionDays: config.changeRetentionDays,
           requestRetentionDays: config.requestRetentionDays,
           onSwept: metrics.sweeperWoke,
@@ -257,6 +261,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           ...face,
         }),
       );
+      app.use(jwksRouter({ keys: sessions.keys, onError }));
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }
