@@ -25,6 +25,7 @@ import { scimRouter } from '../scim/scim.ts';
 import { jwksRouter } from '../session/jwks.ts';
 import { startLogoutSender } from '../session/logout.ts';
 import { openSessions } from '../session/session.ts';
+import { ssoRouter } from '../sso/sso.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
@@ -262,6 +263,10 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
         }),
       );
       app.use(jwksRouter({ keys: sessions.keys, onError }));
+      app.use(
+        '/sso',
+        ssoRouter({ db, credentials, lifecycle, sessions, observer: metrics.sessions, log, ...face }),
+      );
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }
