@@ -741,6 +741,9 @@ test('an event hook is verified, wakes for what concerns us, and nothing else do
   const challenge = ask('GET', { 'x-okta-verification-challenge': 'shown "back"' });
   expect(challenge).toMatchObject({ status: 200, contentType: 'application/json', wake: false });
   expect(JSON.parse(challenge?.body ?? '')).toEqual({ verification: 'shown "back"' });
+  for (const odd of ['', 'two\nlines', 'ü', 'x'.repeat(1_001)]) {
+    expect(ask('GET', { 'x-okta-verification-challenge': odd })).toEqual({ status: 400, wake: false });
+  }
   expect(ask('GET', {})).toEqual({ status: 400, wake: false });
   const events = (...types: string[]) => ({ data: { events: types.map((eventType) => ({ eventType })) } });
   const genuine = { authorization: 'the-secret' };
