@@ -190,8 +190,8 @@ const past = fc.constantFrom(
   'none',
   'none',
   'none',
-  `source_digest = md5('said')::uuid`,
-  'user_name_taken = true',
+  `source_digest = md5('said')::uuid, external_id = 'said elsewhere'`,
+  `user_name_taken = true, user_name_key = 'taken ' || user_name_key`,
   `doc = doc - 'active'`,
   `doc = jsonb_set(doc, '{active}', '"yes"')`,
   `doc = jsonb_set(doc, '{schemas}', doc -> 'schemas' || '["urn:gone:User"]')`,
@@ -279,4 +279,32 @@ test('of many who change one user at once each is told what became of it, and no
     [id],
   );
   expect(rows[0]?.changes).toBe(rows[0]?.version);
+});
+
+test('a user who became so behind its back is not written, nor told of, a second time', async () => {
+  const { id } = (await quick.post('/Users', person('behind@x.example'))).body;
+  const before = await stored(id);
+  const watcher = new pg.Client(scim.database.superUrl);
+  await watcher.connect();
+  await superuser.query('begin');
+  await superuser.query(
+    `update mirror_user set active = false, doc = doc || '{"active": false, "title": "Boss"}', version = version + 1
+     where id = $1`,
+    [id],
+  );
+  outcomes = [];
+  const reply = quick.patch(`/Users/${id}`, [{ op: 'replace', value: { active: false } }]);
+  await expect
+    .poll(async () => {
+      const { rows } = await watcher.query(
+        `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
+      );
+      return rows.length;
+    })
+    .toBe(1);
+  await watcher.end();
+  await superuser.query('commit');
+  expect((await reply).body).toMatchObject({ active: false, title: 'Boss', meta: { version: 'W/"2"' } });
+  expect(outcomes).toEqual(['other']);
+  expect((await stored(id))?.changes).toEqual(before?.changes);
 });
