@@ -511,7 +511,7 @@ $$;
 -- p_program: {create?: true, display_name?, display_name_key?, external_id? (null clears), doc?, replace?: [id],
 --   add?: [id], remove?: [id]}; what is absent stays as it is. `remove` goes before `add`.
 -- Answers {outcome, changed, version, created_at, updated_at, changes, change_count}; outcome is ok, not_found, stale, uniqueness,
--- unknown_members (with unknown: [id], nothing written) or what directory_enter refused.
+-- unknown_members (with unknown: [id]), contains_itself (nothing is written with either) or what directory_enter refused.
 -- Membership rows are touched one by one: the cost follows the members named, not the size of the group.
 -- Okta's "Push Now" empties a group and refills it: on a directory of Okta's, the changes of the users whom an emptied
 -- group lost wait 10 s, and meanwhile converge counts them as members (GROUPS in src/lifecycle/statements.ts).
@@ -549,6 +549,7 @@ begin
     if p_version is not null and p_version <> g.version then return jsonb_build_object('outcome', 'stale'); end if;
   end if;
 
+  if p_id = any (wanted) then return jsonb_build_object('outcome', 'contains_itself'); end if;
   if cardinality(wanted) > 0 then
     -- A scalar subquery and not an anti-join: one index probe a named member, which no plan turns into reading the group.
     new_ids := array(select w from unnest(wanted) w where (

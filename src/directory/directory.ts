@@ -92,7 +92,7 @@ export type GroupWritten =
       changes: Changes;
     }
   | { outcome: 'unknown_members'; unknown: string[] }
-  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' | 'contains_itself' };
 
 export type Read = { outcome: 'ok'; row: Stored } | { outcome: Refused | 'not_found' };
 /** `key`: what the query said of the row's place in its order. */
@@ -195,7 +195,7 @@ type GroupResult =
       updated_at: string;
     } & ChangesResult)
   | { outcome: 'unknown_members'; unknown: string[] }
-  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' | 'contains_itself' };
 
 export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): DirectoryStore {
   type UserRow = Record<string, unknown> & { id: string };

@@ -70,6 +70,7 @@ async function openDirectory(): Promise<ScimClient> {
     client.directory.id,
     { ...noSchemaSettings, extensions: [extension] },
     () => [],
+    () => true,
     'test',
   );
   return client;
