@@ -10,6 +10,7 @@ import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
+import type { Sessions } from '../session/session.ts';
 import type { Principal, Scope } from '../tenant/scope.ts';
 import type { TenantFacts } from '../tenant/tenant.ts';
 import type { Problem } from './problem.ts';
@@ -19,8 +20,14 @@ export interface ApiOptions {
   credentials: Credentials;
   lifecycle: Pick<
     Lifecycle,
-    'planMappings' | 'replaceMappings' | 'planAttributeMappings' | 'replaceAttributeMappings' | 'replay'
+    | 'planMappings'
+    | 'replaceMappings'
+    | 'planAttributeMappings'
+    | 'replaceAttributeMappings'
+    | 'replay'
+    | 'signIn'
   >;
+  sessions: Sessions;
   queue: Pick<LaneQueue, 'wake'>;
   /** Which kinds of directories can be pulled. */
   connectors: Connectors;

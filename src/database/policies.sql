@@ -72,6 +72,7 @@ grant select, insert, update, delete on all tables in schema public to {{app}};
 revoke update, delete on audit_entry, event from {{app}};
 revoke insert, update on scim_request from {{app}};
 revoke all on migration from {{app}};
+revoke all on signing_key from {{app}};
 grant select on migration to {{app}}, {{system}};
 grant usage on all sequences in schema public to {{app}};
 grant select on all tables in schema public to {{system}};

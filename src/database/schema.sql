@@ -617,6 +617,7 @@ create table session (
 );
 create index session_of_member on session (member_id) where revoked_at is null;
 create index session_of_login on session (user_id) where revoked_at is null;
+create index session_of_idp on session (connection_id, idp_session) where revoked_at is null and idp_session is not null;
 create index session_over on session (expires_at);
 
 -- A refresh token is used once; used again, it ends its session.
@@ -655,7 +656,8 @@ create table session_end (
   error text,
   told_at timestamptz
 );
-create index session_end_due on session_end (retry_at) where told_at is null;
+create index session_end_due on session_end (product_id, retry_at) where told_at is null;
+create index session_end_created on session_end (created_at);
 
 -- Where access state differs from the source. `side` is where the two part: 'source' (source and mirror) or 'member'
 -- (mirror and member). Disputes are kept by converge itself, the rest by src/reconcile. That nothing is known of a

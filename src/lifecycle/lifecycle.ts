@@ -12,9 +12,10 @@ import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
 import { setOperatorStatus } from './operator-status.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
-import { type Admitted, type SignedIn, type SignIn, signIn } from './sign-in.ts';
+import { type Admitted, type SignedIn, type SignIn, type SignInTrial, signIn, trySignIn } from './sign-in.ts';
 
-export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal } from './sign-in.ts';
+export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal, SignInTrial } from './sign-in.ts';
+export type { TieRule } from './who.ts';
 
 /** Functions of this room, for the migrate step. */
 export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
@@ -93,6 +94,8 @@ export interface Lifecycle {
     request: SignIn,
     open: (client: pg.ClientBase, admitted: Admitted) => Promise<T>,
   ): Promise<SignedIn<T>>;
+  /** What a sign-in would come to; writes nothing. A paused connection is tried as if it were not. */
+  trySignIn(request: SignIn): Promise<SignInTrial>;
   /** What an operator says of a member; see operator-status.ts. Undefined: no such member. */
   setStatus(
     at: { tenantId: string; memberId: string },
@@ -133,6 +136,7 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
       return rows.map((r) => r.id);
     },
     signIn: (request, open) => signIn(db, options.observer, request, open),
+    trySignIn: (request) => trySignIn(db, request),
     setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),

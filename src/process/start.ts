@@ -22,6 +22,7 @@ import { openLaneQueue } from '../queue/lane-queue.ts';
 import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
+import { openSessions } from '../session/session.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
@@ -136,6 +137,12 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       },
     });
 
+    const sessions = openSessions({
+      db,
+      credentials,
+      issuer: config.publicUrl ?? http.url,
+      observer: metrics.sessions,
+    });
     const reconciler = openReconciler({
       db,
       onWritten: queue.wake,
@@ -225,7 +232,18 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       );
       app.use(
         '/v1',
-        apiRouter({ db, credentials, lifecycle, reconciler, queue, connectors, pullQueue, log, ...face }),
+        apiRouter({
+          db,
+          credentials,
+          lifecycle,
+          sessions,
+          reconciler,
+          queue,
+          connectors,
+          pullQueue,
+          log,
+          ...face,
+        }),
       );
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));

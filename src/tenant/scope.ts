@@ -32,6 +32,10 @@ export const scopes = {
   'keys:write': 'make and end keys',
   'sign-ins:write': 'post sign-ins that the product verified itself',
   'sessions:introspect': 'introspect sessions',
+  'sessions:read': 'list the sessions of members',
+  'sessions:write': 'exchange sign-in codes, switch and end sessions',
+  'signing-keys:read': 'list what signs access tokens (never the keys themselves)',
+  'signing-keys:write': 'rotate what signs access tokens',
 } as const;
 
 export type Scope = keyof typeof scopes;

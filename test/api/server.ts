@@ -6,6 +6,7 @@ import { apiRouter } from '../../src/api/api.ts';
 import type { Lifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openReconciler } from '../../src/reconcile/reconcile.ts';
+import { openSessions } from '../../src/session/session.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { testCredentials } from '../harness/tenant.ts';
@@ -55,6 +56,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     onError: (_at, error) => logged.push(error),
     graceMs: 0,
   });
+  const sessions = openSessions({ db, credentials: testCredentials, issuer: 'https://lockstep.example' });
   const woken: string[] = [];
   const pulled: string[] = [];
   const logged: unknown[] = [];
@@ -65,6 +67,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       db,
       credentials: testCredentials,
       lifecycle,
+      sessions,
       queue: { wake: (tenantId) => woken.push(tenantId) },
       reconciler,
       connectors: testConnectors,
@@ -107,6 +110,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     database,
     db,
     lifecycle,
+    sessions,
     reconciler,
     url,
     woken,
