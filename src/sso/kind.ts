@@ -25,6 +25,8 @@ export interface ConnectionKind {
   kind: 'oidc' | 'saml';
   /** Names of the settings that are secrets. */
   secrets: readonly string[];
+  /** Those of them that go nowhere, such as a key that signs here: they stay whatever else changes. */
+  kept?: readonly string[];
   /** Reads what an operator gave; asks nobody. */
   parse(given: Record<string, unknown>): SettingsRead;
   /** Asks the identity provider: discovery (OIDC), metadata (SAML). Bounded in time. */
@@ -50,7 +52,7 @@ export function patchSettings(
   const read = kind.parse(merged);
   if (!read.ok) return read;
   const moved = JSON.stringify(read.config) !== JSON.stringify(stored.config);
-  const kept = Object.keys(read.secrets).filter((name) => !(name in patch));
+  const kept = Object.keys(read.secrets).filter((name) => !(name in patch) && !kind.kept?.includes(name));
   if (!moved || kept.length === 0) return read;
   return {
     ok: false,

@@ -59,14 +59,20 @@ ${script === undefined ? '' : html`<script nonce="${nonce}">${new Fragment(scrip
 `;
 }
 
-/** What went wrong, what to do, and what to quote. */
-export function refusalPage(reason: RefusalReason, requestId: string): Page {
+/** What went wrong, what to do, and what to quote. @param more see Refusal */
+export function refusalPage(
+  reason: RefusalReason,
+  requestId: string,
+  more: { said?: string | undefined; advice?: string | undefined } = {},
+): Page {
   const { status, what, next } = refusals[reason];
   return {
     status,
     title: 'You are not signed in',
     body: html`<p>${what}</p>
+${more.said === undefined ? '' : html`<p class="note">The identity provider says: ${more.said}</p>`}
 <p>${next}</p>
+${more.advice === undefined ? '' : html`<p class="note">${more.advice}</p>`}
 <dl><dt>Reason</dt><dd><code>${reason}</code></dd><dt>Request id</dt><dd><code>${requestId}</code></dd></dl>`,
   };
 }
@@ -80,6 +86,18 @@ export function signedInPage(who: string | null): Page {
 <p>Open your application to go on. You can close this page.</p>`,
   };
 }
+
+/** On the way by POST; with {@link formScript} it goes on by itself. */
+export function formPage(action: string, fields: Record<string, string>): Page {
+  return {
+    status: 200,
+    title: 'One moment',
+    body: html`<form method="post" action="${action}">${Object.entries(fields).map(
+      ([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`,
+    )}<p><button>Go on</button></p></form>`,
+  };
+}
+export const formScript = 'document.forms[0].submit();';
 
 /** Which of several ways to sign in. @param ways each with the address that begins it */
 export function choicePage(ways: { name: string; href: string }[]): Page {

@@ -148,21 +148,28 @@ function assertionFault(assertion: XmlElement): SamlRefusal | undefined {
   return undefined;
 }
 
-/**
- * Says of a response without Success what the provider said; undefined when it says Success.
- * SAML 2.0 core, 3.2.2.
- */
-export function statusOf(root: XmlElement): { code: string; words: string } | undefined {
+/** Second-level codes by which a provider says that this person, or this sign-in, is not let in. */
+const DENIALS = new Set([
+  'AuthnFailed',
+  'RequestDenied',
+  'NoAuthnContext',
+  'NoPassive',
+  'NoAvailableIDP',
+  'UnknownPrincipal',
+]);
+
+/** What a response without Success says (SAML 2.0 core, 3.2.2); undefined when it says Success. */
+export function statusOf(root: XmlElement): { denied: boolean; words: string } | undefined {
   const status = onlyChild(root, PROTOCOL, 'Status');
-  const code = status && onlyChild(status, PROTOCOL, 'StatusCode');
+  const code = onlyChild(status, PROTOCOL, 'StatusCode');
   const value = code?.attributes.get('Value') ?? '';
   if (value === SUCCESS) return undefined;
-  const inner = code && onlyChild(code, PROTOCOL, 'StatusCode')?.attributes.get('Value');
-  const message = plainText(status && onlyChild(status, PROTOCOL, 'StatusMessage'));
-  const last = (uri: string) => uri.slice(uri.lastIndexOf(':') + 1);
+  const inner = onlyChild(code, PROTOCOL, 'StatusCode')?.attributes.get('Value');
+  const message = plainText(onlyChild(status, PROTOCOL, 'StatusMessage'));
+  const codes = [value, inner ?? ''].map((uri) => uri.slice(uri.lastIndexOf(':') + 1)).filter((c) => c !== '');
   return {
-    code: last(inner ?? value),
-    words: [last(value) || 'no status', ...(inner ? [last(inner)] : []), ...(message ? [message] : [])].join(': '),
+    denied: codes.some((c) => DENIALS.has(c)),
+    words: [...(codes.length > 0 ? codes : ['no status']), ...(message === undefined ? [] : [message])].join(': '),
   };
 }
 

@@ -3,7 +3,7 @@ import { instant } from './assertion.ts';
 import { readCertificates } from './certificate.ts';
 import { DSIG, METADATA, POST, PROTOCOL, REDIRECT, UNSPECIFIED } from './names.ts';
 import { quoted } from './refusal.ts';
-import { childrenOf, everyElement, onlyChild, plainText, readXml, type XmlElement } from './xml.ts';
+import { childrenOf, everyElement, plainText, readXml, type XmlElement } from './xml.ts';
 
 export const MAX_METADATA_BYTES = 1024 * 1024;
 const MAX_CERTIFICATES = 10;

@@ -17,7 +17,7 @@ import {
 } from './assertion.ts';
 import { claimedCertificates, decodeMessage, type Envelope, readEnvelope, statusOf } from './envelope.ts';
 import { ASSERTION, DSIG } from './names.ts';
-import { quoted, refusal, type SamlRefusal } from './refusal.ts';
+import { plain, quoted, refusal, type SamlRefusal } from './refusal.ts';
 import { everyElement, onlyChild, plainText, readXml, sameElement, type XmlElement } from './xml.ts';
 
 /** Of the connection: by what its messages are verified. */
@@ -79,18 +79,13 @@ function outsideFault(root: XmlElement, expected: Expected): SamlRefusal | undef
   const other = inResponseTo === undefined ? undefined : inResponseToFault(inResponseTo, expected.requestId);
   if (other) return other;
   if (!status) return undefined;
-  return refusal(
-    'status',
-    `The identity provider did not sign the person in. It says: ${quoted(status.words)}. ${statusAdvice(status.code)}`,
-  );
-}
-
-function statusAdvice(code: string): string {
-  if (code === 'AuthnFailed' || code === 'UnknownPrincipal') {
-    return 'Try again; if it says so again, its administrator can see why in its sign-in log.';
-  }
-  if (code === 'RequestDenied') return 'Its administrator decides who may use this application.';
-  return 'Its administrator can see why in its sign-in log.';
+  return {
+    ...refusal(
+      status.denied ? 'idp_denied' : 'idp_error',
+      `The identity provider did not sign the person in, and says: ${quoted(status.words)}. Its sign-in log has the reason.`,
+    ),
+    said: plain(status.words, 300),
+  };
 }
 
 /** The library throws at a time that it cannot read; it is the message's fault, and not the signature's. */
