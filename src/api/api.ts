@@ -12,8 +12,10 @@ import { actorOf, covers, type Principal } from '../tenant/scope.ts';
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
 import { attributeMappingRoutes } from './attribute-mappings.ts';
 import { changeRoutes } from './changes.ts';
+import { claimMappingRoutes } from './claim-mappings.ts';
 import { clientRoutes } from './clients.ts';
 import { directoryRoutes } from './directories.ts';
+import { domainRoutes } from './domains.ts';
 import { problemOf } from './failure.ts';
 import { keyRoutes } from './keys.ts';
 import { memberRoutes } from './members.ts';
@@ -28,6 +30,7 @@ import {
   type Problem,
   unauthorised,
 } from './problem.ts';
+import { productRoutes } from './products.ts';
 import { pullRoutes } from './pulls.ts';
 import { reconciliationRoutes } from './reconciliations.ts';
 import { readBody, readParams, readQuery } from './request.ts';
@@ -35,6 +38,7 @@ import { requestRoutes } from './requests.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
 import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
 import { schemaRoutes } from './schemas.ts';
+import { signInPolicyRoutes } from './sign-in-policy.ts';
 import { tenantRoutes } from './tenants.ts';
 
 export type { ApiOptions } from './route.ts';
@@ -51,6 +55,10 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...requestRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
+    ...claimMappingRoutes(options),
+    ...signInPolicyRoutes(options),
+    ...domainRoutes(options),
+    ...productRoutes(options),
     ...changeRoutes(options),
     ...reconciliationRoutes(options),
     ...keyRoutes(options),

@@ -58,7 +58,9 @@ export type Noun =
   | 'role'
   | 'request'
   | 'pull'
-  | 'reconciliation';
+  | 'reconciliation'
+  | 'domain'
+  | 'product';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {

@@ -23,6 +23,9 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   request: id('request'),
   pull: id('pull'),
   reconciliation: id('reconciliation'),
+  product: id('product'),
+  use: { noun: 'domain', schema: z.enum(['email', 'host']) },
+  name: { noun: 'domain', schema: text(253) },
   role: { noun: 'role', schema: text(100) },
 };
 

@@ -13,8 +13,19 @@ import { planMappings, replaceMappings } from './mappings.ts';
 import { setOperatorStatus } from './operator-status.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
 import { type Admitted, type SignedIn, type SignIn, type SignInTrial, signIn, trySignIn } from './sign-in.ts';
+import type { SignInPolicy } from './sign-in-policy.ts';
+import {
+  type ClaimMappingInput,
+  planClaimMappings,
+  readClaimMappings,
+  readSignInPolicy,
+  replaceClaimMappings,
+  replaceSignInPolicy,
+} from './sign-in-rules.ts';
 
 export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal, SignInTrial } from './sign-in.ts';
+export type { SignInPolicy } from './sign-in-policy.ts';
+export type { ClaimMappingInput } from './sign-in-rules.ts';
 export type { TieRule } from './who.ts';
 
 /** Functions of this room, for the migrate step. */
@@ -102,6 +113,13 @@ export interface Lifecycle {
     status: MemberStatus,
     actor: string,
   ): Promise<MemberStatus | undefined>;
+  signInPolicy(tenantId: string): Promise<SignInPolicy>;
+  /** False when its required connection is not the tenant's. Wake the lane afterwards, as after the mappings. */
+  replaceSignInPolicy(tenantId: string, policy: SignInPolicy, actor: string): Promise<boolean>;
+  claimMappings(tenantId: string): Promise<ClaimMappingInput[]>;
+  planClaimMappings(tenantId: string, mappings: ClaimMappingInput[]): Promise<Plan>;
+  /** Replaces the tenant's whole set; answers connections that are not the tenant's, and has written nothing then. */
+  replaceClaimMappings(tenantId: string, mappings: ClaimMappingInput[], actor: string): Promise<string[]>;
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
@@ -138,6 +156,11 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
     signIn: (request, open) => signIn(db, options.observer, request, open),
     trySignIn: (request) => trySignIn(db, request),
     setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
+    signInPolicy: (tenantId) => db.tenant(tenantId, (client) => readSignInPolicy(client, tenantId)),
+    replaceSignInPolicy: (tenantId, policy, actor) => replaceSignInPolicy(db, tenantId, policy, actor),
+    claimMappings: (tenantId) => readClaimMappings(db, tenantId),
+    planClaimMappings: (tenantId, mappings) => planClaimMappings(db, tenantId, mappings),
+    replaceClaimMappings: (tenantId, mappings, actor) => replaceClaimMappings(db, tenantId, mappings, actor),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>

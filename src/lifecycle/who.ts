@@ -53,27 +53,32 @@ export function whoIsWhom(facts: WhoFacts, newMemberId: (user: SourceUser) => st
   const memberOf = (user: SourceUser) => facts.linked.get(user.id) ?? links.get(user.id);
 
   const byFirstSight = [...facts.users].sort((a, b) => a.firstSeen - b.firstSeen);
-  for (const user of byFirstSight) {
-    if (memberOf(user) !== undefined) continue;
-    const { candidates, taken, rule } = firstAnswer(user, facts, memberOf);
-    if (candidates.length === 1 && candidates[0]) {
-      links.set(user.id, candidates[0].memberId);
-      rules.set(user.id, rule);
-    } else if (user.login && candidates.length === 0 && taken) {
-      // A member of its own would outlive the one that the directory knows.
-      disputed.set(user.id, {
-        rivalId: taken.userId,
-        reason:
-          'somebody else signs in already as the member whom the directory has under its name or e-mail address',
-      });
-    } else if (candidates.length > 1) {
-      disputed.set(user.id, {
-        rivalId: candidates[0]?.userId ?? null,
-        reason: `it matches ${candidates.length} members at once`,
-      });
-    } else if (!rivalOf(user, facts.users, memberOf)) {
-      links.set(user.id, newMemberId(user));
-      rules.set(user.id, 'new');
+  // Again as long as somebody gets a member: who had a rival and no tie may be tied to one who comes later.
+  for (let linked = -1; linked < links.size; ) {
+    linked = links.size;
+    for (const user of byFirstSight) {
+      if (memberOf(user) !== undefined) continue;
+      const { candidates, taken, rule } = firstAnswer(user, facts, memberOf);
+      if (candidates.length === 1 && candidates[0]) {
+        links.set(user.id, candidates[0].memberId);
+        rules.set(user.id, rule);
+        disputed.delete(user.id);
+      } else if (user.login && candidates.length === 0 && taken) {
+        // A member of its own would outlive the one that the directory knows.
+        disputed.set(user.id, {
+          rivalId: taken.userId,
+          reason:
+            'somebody else signs in already as the member whom the directory has under its name or e-mail address',
+        });
+      } else if (candidates.length > 1) {
+        disputed.set(user.id, {
+          rivalId: candidates[0]?.userId ?? null,
+          reason: `it matches ${candidates.length} members at once`,
+        });
+      } else if (!rivalOf(user, facts.users, memberOf)) {
+        links.set(user.id, newMemberId(user));
+        rules.set(user.id, 'new');
+      }
     }
   }
   for (const user of byFirstSight) {
@@ -205,7 +210,15 @@ function sameKey(
 function contradicts(user: SourceUser, key: Keys): boolean {
   if (key.externalId === null || user.externalId === null || key.externalId === user.externalId) return false;
   if (key.directoryId === user.directoryId) return true;
-  return user.login !== key.login && user.pulled && key.pulled;
+  const form = user.login !== key.login ? objectIdForm(user.externalId) : undefined;
+  return form !== undefined && form === objectIdForm(key.externalId) && (user.login ? user : key).pulled;
+}
+
+/** Whose object ids look like this one; no two providers give one twice. */
+export function objectIdForm(id: string | null): 'okta' | 'entra' | undefined {
+  if (id === null) return undefined;
+  if (/^00u[A-Za-z0-9]{17}$/.test(id)) return 'okta';
+  return /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(id) ? 'entra' : undefined;
 }
 
 /** A member has at most one present user of a directory. */

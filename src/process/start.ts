@@ -27,6 +27,7 @@ import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
 import { listDirectories } from '../tenant/directory-settings.ts';
+import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
@@ -34,7 +35,7 @@ import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
 import { startReconcileScheduler } from './reconciliations.ts';
-import { type Stoppable, startFallback, startScheduler } from './scheduler.ts';
+import { every, type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
 export const allRoles = ['api', 'worker', 'scheduler'] as const;
@@ -62,6 +63,8 @@ export interface Lockstep {
 const WORKER_CONCURRENCY = 8;
 /** Directories that one process pulls at once: mostly waiting for their sources, so that a slow one delays nobody. */
 const PULL_CONCURRENCY = 32;
+/** Between looks for names whose proof is due for another look. */
+const DOMAINS_MS = 600_000;
 const HTTP_PATIENCE_MS = 10_000;
 /** Whatever does not close by then does not keep the rest from closing. Above every patience within. */
 const CLOSE_PATIENCE_MS = 20_000;
@@ -101,6 +104,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the embedded PostgreSQL', () => access.stop());
     const db = await openDatabase(access);
     onOpened('the database', () => db.close());
+    const resolver = openResolver(config.dnsServers);
     const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
 
     const queueUrl: LaneQueueUrl = config.redisUrl
@@ -185,6 +189,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
         }),
         startPullScheduler({ db, pulls, queue: pullQueue, onError }),
         startReconcileScheduler({ db, reconciler, queue: pullQueue, onError }),
+        every(
+          DOMAINS_MS,
+          async () => void (await recheckDomains(db, resolver)),
+          (error) => onError('looking at the proofs of domains again', error),
+        ),
       );
     }
     onOpened('workers and scheduler', async () => {
@@ -239,6 +248,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           sessions,
           reconciler,
           queue,
+          resolver,
           connectors,
           pullQueue,
           log,

@@ -1,22 +1,12 @@
 /** Where a person may be sent back to: an address that a registered product named, and nothing that only looks like it. */
-import type { Database } from '../database/database.ts';
-import { PRODUCTS } from './statements.ts';
+import type { ProductFacts } from '../tenant/product.ts';
 
-export interface ProductAddresses {
-  id: string;
-  name: string;
-  /** Absolute http(s) URLs: origin and path count. */
-  returnTo: string[];
-}
+type ProductAddresses = Pick<ProductFacts, 'id' | 'returnTo'>;
 
 /** `null`: there is nowhere to go back to, which is no error where nothing was asked for. */
 export type ReturnTo = { ok: true; productId: string | null; url: string | null } | { ok: false };
 
 const MAX = 2_048;
-
-export async function listProducts(db: Pick<Database, 'pool'>): Promise<ProductAddresses[]> {
-  return (await db.pool.query<ProductAddresses>(PRODUCTS)).rows;
-}
 
 /**
  * Checks where a product asked to send the person back to: origin and path as registered, the query free.

@@ -66,8 +66,6 @@ export const ATTEMPT_STATE = `select digest = $2::text::bit(256) as genuine, con
     browser is not distinct from $4::text::bit(256) as browser, used_at is not null as used, expires_at <= now() as expired
   from sign_in_attempt where id = $1`;
 
-export const PRODUCTS = 'select id, name, return_to as "returnTo" from product order by name';
-
 /** $1 connection, tenant, digest, $4 seconds: no row when it has been said before. */
 export const SAY_ONCE = `insert into said_once (connection_id, tenant_id, digest, expires_at)
   values ($1, $2, $3::text::bit(256), now() + $4 * interval '1 second') on conflict do nothing`;

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiRoutes } from '../../src/api/api.ts';
+import { defaultSignInPolicy } from '../../src/lifecycle/sign-in-policy.ts';
 import { scopeNames } from '../../src/tenant/scope.ts';
 import { findTenant } from '../../src/tenant/tenant.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
@@ -66,6 +67,8 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   const directory = { tenantId: lane.tenantId, directoryId: lane.directory.id };
   const planned = await api.reconciler.request(directory, 'plan', 'test');
   await api.reconciler.turn(lane.directory.id, new AbortController().signal);
+  const name = `${lane.tenantId}.example.com`;
+  await api.operator('POST', `/tenants/${lane.tenantId}/domains`, { name });
   const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
   return {
     tenant: lane.tenantId,
@@ -74,6 +77,9 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     client: client.body.clientId as string,
     member,
     role: 'support',
+    use: 'email',
+    name,
+    product: randomUUID(),
     change: change.rows[0]?.id ?? '',
     key: key.body.id,
     request,
@@ -89,6 +95,9 @@ const nobody: Record<string, string> = {
   client: randomUUID(),
   member: randomUUID(),
   role: 'support',
+  use: 'host',
+  name: 'nobody.example.com',
+  product: randomUUID(),
   change: '9000000000000000000',
   key: randomUUID(),
   request: randomUUID(),
@@ -104,6 +113,12 @@ const bodies: Record<string, unknown> = {
   issueClient: {},
   replaceDirectorySchemas: { extensions: [] },
   replaceAttributeMappings: [{ attribute: 'title', field: 'title' }],
+  setMemberStatus: { status: 'suspended' },
+  replaceClaimMappings: [{ claim: 'c', value: 'v', role: 'y' }],
+  replaceSignInPolicy: { ...defaultSignInPolicy },
+  addDomain: { name: 'another.example.com' },
+  createProduct: { name: 'app', returnTo: ['https://app.example.com'] },
+  changeProduct: { name: 'app', returnTo: ['https://app.example.com'] },
   replaceRoleMappings: [{ group: 'x', role: 'y' }],
   issueKey: { scopes: ['members:read'] },
   requestPull: { mode: 'full' },
@@ -137,7 +152,8 @@ describe('an id of another tenant answers the same bytes as an unknown one', () 
   for (const route of routes) {
     const names = [...route.path.matchAll(/\{(\w+)\}/g)]
       .map(([, name]) => name ?? '')
-      .filter((n) => n !== 'role');
+      // A product is the deployment's: whoever may change one may change all.
+      .filter((n) => !['role', 'use', 'product'].includes(n));
     for (const name of names) {
       for (const query of [
         '',
@@ -182,7 +198,7 @@ test('a foreign directory in a mapping answers as an unknown one', async () => {
 });
 
 test('no list shows anything of another tenant', async () => {
-  const theirs = Object.entries(ids.foreign).filter(([name]) => name !== 'role' && name !== 'change');
+  const theirs = Object.entries(ids.foreign).filter(([name]) => !['role', 'change', 'use'].includes(name));
   for (const route of routes.filter((r) => r.method === 'get')) {
     const got = await a('GET', fillIn(route.path, ids.own));
     expect(got.status, route.path).toBe(200);
@@ -197,6 +213,11 @@ test('the same key does all of this in its own tenant, so that the refusals abov
     // Its plan has nothing that waits for an approval.
     approveReconciliation: 409,
     deleteTenant: 403,
+    createProduct: 403,
+    changeProduct: 403,
+    deleteProduct: 403,
+    // Nobody has written its record.
+    verifyDomain: 409,
     // A SCIM directory is not pulled; test/pull/api.test.ts does these with one that is.
     requestPull: 409,
     releaseQuarantine: 409,

@@ -7,8 +7,10 @@ import type { Lifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openReconciler } from '../../src/reconcile/reconcile.ts';
 import { openSessions } from '../../src/session/session.ts';
+import { openResolver } from '../../src/tenant/domain.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
+import { startDns } from '../harness/dns.ts';
 import { testCredentials } from '../harness/tenant.ts';
 import { testConnectors } from '../pull/rig.ts';
 import { openApiChecker } from './checker.ts';
@@ -57,6 +59,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     graceMs: 0,
   });
   const sessions = openSessions({ db, credentials: testCredentials, issuer: 'https://lockstep.example' });
+  const dns = await startDns();
   const woken: string[] = [];
   const pulled: string[] = [];
   const logged: unknown[] = [];
@@ -69,6 +72,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       lifecycle,
       sessions,
       queue: { wake: (tenantId) => woken.push(tenantId) },
+      resolver: openResolver([dns.address]),
       reconciler,
       connectors: testConnectors,
       pullQueue: { wake: (directoryId) => pulled.push(directoryId) },
@@ -114,6 +118,8 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     reconciler,
     url,
     woken,
+    /** Where domains are proved. */
+    dns,
     /** Directories that were woken to be pulled. */
     pulled,
     logged,
