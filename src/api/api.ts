@@ -14,6 +14,7 @@ import { attributeMappingRoutes } from './attribute-mappings.ts';
 import { changeRoutes } from './changes.ts';
 import { claimMappingRoutes } from './claim-mappings.ts';
 import { clientRoutes } from './clients.ts';
+import { connectionRoutes } from './connections.ts';
 import { directoryRoutes } from './directories.ts';
 import { domainRoutes } from './domains.ts';
 import { problemOf } from './failure.ts';
@@ -55,6 +56,7 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...requestRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
+    ...connectionRoutes(options),
     ...claimMappingRoutes(options),
     ...signInPolicyRoutes(options),
     ...domainRoutes(options),

@@ -60,7 +60,8 @@ export type Noun =
   | 'pull'
   | 'reconciliation'
   | 'domain'
-  | 'product';
+  | 'product'
+  | 'connection';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {
@@ -149,6 +150,16 @@ export function unknownKind(kind: string, kinds: readonly string[]): Problem {
     'Kind of directory not available',
     `There is no kind of directory "${kind}" here. There are: ${kinds.join(', ')}. Nothing was written.`,
     { errors: [{ path: '/kind', message: `must be one of ${kinds.join(', ')}` }] },
+  );
+}
+
+/** What an operator gave was understood, but the identity provider that it names does not bear it out. */
+export function idpRefused(detail: string): Problem {
+  return problem(
+    422,
+    'identity-provider-refused',
+    'The identity provider does not answer as a sign-in needs it',
+    `${detail} Nothing was written.`,
   );
 }
 

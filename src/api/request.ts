@@ -24,6 +24,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   pull: id('pull'),
   reconciliation: id('reconciliation'),
   product: id('product'),
+  connection: id('connection'),
   use: { noun: 'domain', schema: z.enum(['email', 'host']) },
   name: { noun: 'domain', schema: text(253) },
   role: { noun: 'role', schema: text(100) },

@@ -23,6 +23,7 @@ import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
 import { openSessions } from '../session/session.ts';
+import { ssoRouter } from '../sso/sso.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
@@ -254,6 +255,10 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           log,
           ...face,
         }),
+      );
+      app.use(
+        '/sso',
+        ssoRouter({ db, credentials, lifecycle, sessions, observer: metrics.sessions, log, ...face }),
       );
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));

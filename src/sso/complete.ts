@@ -45,7 +45,7 @@ export async function complete(options: SsoOptions, verified: Verified, exchange
     showRefusal(options, connection, { reason: signedIn.reason }, exchange);
     return;
   }
-  options.observe({ method: connection.kind, outcome: 'ok' });
+  options.observer.signedIn({ method: connection.kind, outcome: 'ok' });
   const { res } = exchange;
   if (returnTo === null || signedIn.value === null) {
     sendPage(res, signedInPage(signedIn.member.displayName ?? signedIn.member.email));
@@ -67,7 +67,7 @@ async function completeTest(options: SsoOptions, verified: Verified, exchange: E
     profile,
     arrivedAt,
   });
-  options.observe({ method: connection.kind, outcome: 'test' });
+  options.observer.signedIn({ method: connection.kind, outcome: 'test' });
   const { subject, objectId, userName, email, displayName } = profile;
   sendPage(
     exchange.res,
@@ -140,6 +140,6 @@ function showRefusal(
   { reason, said, advice }: Refusal,
   { res, requestId }: Exchange,
 ): void {
-  options.observe({ method: connection?.kind ?? 'none', outcome: reason });
+  options.observer.signedIn({ method: connection?.kind ?? 'none', outcome: reason });
   sendPage(res, refusalPage(reason, requestId, { said, advice }));
 }

@@ -25,8 +25,8 @@ export interface ConnectionKind {
   kind: 'oidc' | 'saml';
   /** Names of the settings that are secrets. */
   secrets: readonly string[];
-  /** Those of them that go nowhere, such as a key that signs here: they stay whatever else changes. */
-  kept?: readonly string[];
+  /** Names of the settings that say where the secrets go. */
+  destination: readonly string[];
   /** Reads what an operator gave; asks nobody. */
   parse(given: Record<string, unknown>): SettingsRead;
   /** Asks the identity provider: discovery (OIDC), metadata (SAML). Bounded in time. */
@@ -37,7 +37,7 @@ export interface ConnectionKind {
 
 /**
  * Lays a patch over stored settings: null takes one away. The secrets that are kept go to where they were given for, and
- * nowhere else: who changes another setting that says where (`kind.parse` decides what those are) gives them again.
+ * nowhere else: who changes a setting that says where gives them again.
  */
 export function patchSettings(
   kind: ConnectionKind,
@@ -51,15 +51,16 @@ export function patchSettings(
   }
   const read = kind.parse(merged);
   if (!read.ok) return read;
-  const moved = JSON.stringify(read.config) !== JSON.stringify(stored.config);
-  const kept = Object.keys(read.secrets).filter((name) => !(name in patch) && !kind.kept?.includes(name));
+  const moved = kind.destination.some(
+    (name) => JSON.stringify(read.config[name]) !== JSON.stringify(stored.config[name]),
+  );
+  const kept = Object.keys(read.secrets).filter((name) => !(name in patch));
   if (!moved || kept.length === 0) return read;
   return {
     ok: false,
     errors: kept.map((name) => ({
       path: `/${name}`,
-      message:
-        'must be given again when another setting changes, so that it goes nowhere it was not given for',
+      message: `must be given again with another ${kind.destination.join(' or ')}, so that it goes nowhere it was not given for`,
     })),
   };
 }

@@ -91,11 +91,10 @@ const schema = z
 
 export type OidcSettings = z.infer<typeof schema>;
 
-const SECRETS = ['clientSecret', 'privateKey'] as const;
-
 export const oidcKind: ConnectionKind = {
   kind: 'oidc',
-  secrets: SECRETS,
+  secrets: ['clientSecret', 'privateKey'],
+  destination: ['issuer'],
   parse(given) {
     const read = schema.safeParse(given);
     if (!read.success) return { ok: false, errors: read.error.issues.flatMap(errorsOf).slice(0, 50) };

@@ -87,17 +87,28 @@ export function signedInPage(who: string | null): Page {
   };
 }
 
-/** On the way by POST; with {@link formScript} it goes on by itself. */
-export function formPage(action: string, fields: Record<string, string>): Page {
-  return {
+/** Sends the browser on: by a redirect, or with fields by POST, which a form on a page does by itself. */
+export function sendOn(res: Response, to: { location: string; fields?: Record<string, string> }): void {
+  const { location, fields } = to;
+  if (!fields) {
+    res.status(303).set({ location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }).end();
+    return;
+  }
+  const page: Page = {
     status: 200,
     title: 'One moment',
-    body: html`<form method="post" action="${action}">${Object.entries(fields).map(
+    body: html`<form method="post" action="${location}">${Object.entries(fields).map(
       ([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`,
     )}<p><button>Go on</button></p></form>`,
   };
+  // Browsers hold the redirects of whom a form goes to against form-action as well.
+  sendPage(res, page, { formAction: 'https: http:', script: 'document.forms[0].submit();' });
 }
-export const formScript = 'document.forms[0].submit();';
+
+/** The identity provider has ended the sessions here, and does not ask to be told. */
+export function signedOutPage(): Page {
+  return { status: 200, title: 'You are signed out', body: html`<p>You can close this page.</p>` };
+}
 
 /** Which of several ways to sign in. @param ways each with the address that begins it */
 export function choicePage(ways: { name: string; href: string }[]): Page {

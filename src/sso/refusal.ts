@@ -151,7 +151,11 @@ export const refusals = {
     what: 'The answer is not one that an identity provider sends: it was changed on its way.',
     next: `${AGAIN} If it happens again: ${ADMIN}`,
   },
-  response_unsigned: { status: 400, what: 'The answer of the identity provider is not signed.', next: IDP_SETTINGS },
+  response_unsigned: {
+    status: 400,
+    what: 'The answer of the identity provider is not signed.',
+    next: IDP_SETTINGS,
+  },
   certificate_unknown: {
     status: 400,
     what: 'The answer is signed with a certificate that this connection does not know.',

@@ -5,7 +5,7 @@ import type { Credentials } from '../credential/credential.ts';
 import type { Database } from '../database/database.ts';
 import type { Origin as Face } from '../http/base-url.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
-import type { SessionOpener } from '../session/session.ts';
+import type { SessionObserver, SessionOpener } from '../session/session.ts';
 import type { AnswerBy } from './attempt.ts';
 import type { Connection } from './connection.ts';
 import type { RefusalReason } from './refusal.ts';
@@ -15,13 +15,13 @@ export interface SsoOptions extends Face {
   credentials: Credentials;
   lifecycle: Pick<Lifecycle, 'signIn' | 'trySignIn'>;
   sessions: Pick<SessionOpener, 'openForCode'>;
-  /** Counts every sign-in that came to an end, by its outcome: `ok`, `test`, or the reason of its refusal. */
-  observe(signIn: { method: SignInMethod; outcome: string }): void;
+  /**
+   * Told of every sign-in that came to an end, by its outcome (`ok`, `test`, or the reason of its refusal), and of
+   * sessions that an identity provider ended.
+   */
+  observer: Pick<SessionObserver, 'signedIn' | 'ended'>;
   log: Pick<pino.Logger, 'error' | 'warn'>;
 }
-
-/** `none`: refused before it was known which. */
-export type SignInMethod = Connection['kind'] | 'none';
 
 /** One request of a browser or of an identity provider. */
 export interface Exchange {

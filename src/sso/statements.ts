@@ -79,3 +79,5 @@ export const END_SESSIONS = 'select sessions_end($1, $2, $3) as ended';
 /** $1 id, tenant, actor, detail. */
 export const AUDIT_REFUSAL = `insert into audit_entry (id, tenant_id, actor, action, detail)
   values ($1, $2, $3, 'sign_in.refused', $4)`;
+export const AUDIT_LOGOUT_REFUSAL = `insert into audit_entry (id, tenant_id, actor, action, detail)
+  values ($1, $2, $3, 'idp_logout.refused', $4)`;

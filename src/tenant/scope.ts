@@ -30,6 +30,8 @@ export const scopes = {
   'sign-in-policy:write': 'replace who may sign in and what that gives',
   'claim-mappings:read': 'read which claims give which roles',
   'claim-mappings:write': 'plan and replace which claims give which roles',
+  'connections:read': 'read sign-in connections (never their secrets)',
+  'connections:write': 'create, test, change and delete sign-in connections',
   'products:read': 'read products',
   'products:write': 'register, change and delete products',
   'changes:read': 'read the change log',

@@ -80,6 +80,7 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     use: 'email',
     name,
     product: randomUUID(),
+    connection: await lane.connect(),
     change: change.rows[0]?.id ?? '',
     key: key.body.id,
     request,
@@ -98,6 +99,7 @@ const nobody: Record<string, string> = {
   use: 'host',
   name: 'nobody.example.com',
   product: randomUUID(),
+  connection: randomUUID(),
   change: '9000000000000000000',
   key: randomUUID(),
   request: randomUUID(),
@@ -108,6 +110,9 @@ const nobody: Record<string, string> = {
 const bodies: Record<string, unknown> = {
   createTenant: { slug: 'x', name: 'X' },
   createDirectory: { kind: 'scim', name: 'X' },
+  createConnection: { kind: 'oidc', name: 'X', config: {} },
+  changeConnection: { name: 'X' },
+  testConnection: undefined,
   changeDirectory: { name: 'X' },
   issueToken: {},
   issueClient: {},
@@ -210,6 +215,8 @@ test('no list shows anything of another tenant', async () => {
 test('the same key does all of this in its own tenant, so that the refusals above mean something', async () => {
   const expected: Record<string, number> = {
     createTenant: 403,
+    // Its identity provider is asked first; test/sso does it with one that answers.
+    createConnection: 422,
     // Its plan has nothing that waits for an approval.
     approveReconciliation: 409,
     deleteTenant: 403,

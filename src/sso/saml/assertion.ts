@@ -63,7 +63,10 @@ export function readAssertion(element: XmlElement, expected: Expected): Assertio
   }
   const ends = instant(statement.attributes.get('SessionNotOnOrAfter'));
   if (ends !== undefined && expected.now.getTime() - SKEW_MS >= ends) {
-    return refusal('assertion_expired', 'The session at the identity provider has ended already. Sign in there again.');
+    return refusal(
+      'assertion_expired',
+      'The session at the identity provider has ended already. Sign in there again.',
+    );
   }
   return {
     ok: true,
@@ -116,8 +119,14 @@ function timeFault(element: XmlElement, now: Date): SamlRefusal | undefined {
   const notOnOrAfter = element.attributes.get('NotOnOrAfter');
   const from = instant(notBefore);
   const until = instant(notOnOrAfter);
-  if ((notBefore !== undefined && from === undefined) || (notOnOrAfter !== undefined && until === undefined)) {
-    return refusal('idp_answer_invalid', `${quoted(notBefore)} to ${quoted(notOnOrAfter)} is no time in which it is valid.`);
+  if (
+    (notBefore !== undefined && from === undefined) ||
+    (notOnOrAfter !== undefined && until === undefined)
+  ) {
+    return refusal(
+      'idp_answer_invalid',
+      `${quoted(notBefore)} to ${quoted(notOnOrAfter)} is no time in which it is valid.`,
+    );
   }
   if (from !== undefined && now.getTime() + SKEW_MS < from) {
     return refusal(

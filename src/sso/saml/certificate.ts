@@ -14,9 +14,13 @@ const LEAST_BITS = 2048;
  * @param text PEM, or the bare base64 of metadata
  * @returns the certificates that stand in it, or what is wrong, to go on after "must"
  */
-export function readCertificates(text: string): { ok: true; found: Certificate[] } | { ok: false; message: string } {
+export function readCertificates(
+  text: string,
+): { ok: true; found: Certificate[] } | { ok: false; message: string } {
   const bodies = text.includes('-----')
-    ? [...text.matchAll(/-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g)].map((m) => m[1] ?? '')
+    ? [...text.matchAll(/-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----/g)].map(
+        (m) => m[1] ?? '',
+      )
     : [text];
   const found: Certificate[] = [];
   for (const body of bodies) {

@@ -67,7 +67,10 @@ export function readEnvelope(
   if (!read.ok) return refusal('idp_answer_invalid', `What was sent ${read.words}. ${AGAIN}`);
   const { root } = read;
   if (root.namespace !== PROTOCOL || root.name !== name) {
-    return refusal('idp_answer_invalid', `What was sent is ${quoted(root.name, 60)} and not a SAML 2.0 ${name}. ${AGAIN}`);
+    return refusal(
+      'idp_answer_invalid',
+      `What was sent is ${quoted(root.name, 60)} and not a SAML 2.0 ${name}. ${AGAIN}`,
+    );
   }
   if (root.attributes.get('Version') !== '2.0' || !root.attributes.get('ID')) {
     return refusal('idp_answer_invalid', `The ${name} has no ID, or is not of SAML 2.0. ${AGAIN}`);
@@ -166,10 +169,14 @@ export function statusOf(root: XmlElement): { denied: boolean; words: string } |
   if (value === SUCCESS) return undefined;
   const inner = onlyChild(code, PROTOCOL, 'StatusCode')?.attributes.get('Value');
   const message = plainText(onlyChild(status, PROTOCOL, 'StatusMessage'));
-  const codes = [value, inner ?? ''].map((uri) => uri.slice(uri.lastIndexOf(':') + 1)).filter((c) => c !== '');
+  const codes = [value, inner ?? '']
+    .map((uri) => uri.slice(uri.lastIndexOf(':') + 1))
+    .filter((c) => c !== '');
   return {
     denied: codes.some((c) => DENIALS.has(c)),
-    words: [...(codes.length > 0 ? codes : ['no status']), ...(message === undefined ? [] : [message])].join(': '),
+    words: [...(codes.length > 0 ? codes : ['no status']), ...(message === undefined ? [] : [message])].join(
+      ': ',
+    ),
   };
 }
 

@@ -90,7 +90,8 @@ export async function refreshMetadata(
   if (connection.kind !== 'saml' || typeof stored.config.metadataUrl !== 'string') {
     return {
       ok: false,
-      detail: 'This connection has no metadataUrl to be asked. PATCH its config with metadataXml, or with certificates.',
+      detail:
+        'This connection has no metadataUrl to be asked. PATCH its config with metadataXml, or with certificates.',
     };
   }
   const proved = await samlKind.prove(stored);

@@ -7,7 +7,14 @@ import { createVerify } from 'node:crypto';
 import { inflateRawSync } from 'node:zlib';
 import { SAML } from '@node-saml/node-saml';
 import { instant, issuerRefused, type NameId, SKEW_MS } from './assertion.ts';
-import { decodeMessage, type Envelope, MAX_MESSAGE_BYTES, readEnvelope, readText, tooLarge } from './envelope.ts';
+import {
+  decodeMessage,
+  type Envelope,
+  MAX_MESSAGE_BYTES,
+  readEnvelope,
+  readText,
+  tooLarge,
+} from './envelope.ts';
 import { ASSERTION, PROTOCOL } from './names.ts';
 import { quoted, refusal, type SamlRefusal } from './refusal.ts';
 import { notVerified, type Trust } from './response.ts';
@@ -59,7 +66,8 @@ export async function readPostedLogout(
     });
     // Two readers that agree: what the library verified is what was read here.
     const { id, nameId } = read.request;
-    if (profile?.ID === id && profile.nameID.trim() === nameId.value && profile.issuer === expected.issuer) return read;
+    if (profile?.ID === id && profile.nameID.trim() === nameId.value && profile.issuer === expected.issuer)
+      return read;
   } catch {
     // Its words are for programmers.
   }
@@ -75,23 +83,29 @@ export function readRedirectedLogout(query: string, trust: Trust, expected: Logo
   const parameters = new Map<string, string>();
   for (const pair of query.split('&')) {
     const name = pair.slice(0, pair.indexOf('=') === -1 ? undefined : pair.indexOf('='));
-    if (parameters.has(name)) return refusal('idp_answer_invalid', `The address has ${quoted(name, 40)} more than once.`);
+    if (parameters.has(name))
+      return refusal('idp_answer_invalid', `The address has ${quoted(name, 40)} more than once.`);
     parameters.set(name, pair);
   }
-  const valueOf = (name: string) => decoded(parameters.get(name)?.slice(name.length + 1));
-  const [message, algorithm, signature] = [valueOf('SAMLRequest'), valueOf('SigAlg'), valueOf('Signature')];
+  const given = (name: string) => decoded(parameters.get(name)?.slice(name.length + 1));
+  const [message, algorithm, signature] = [given('SAMLRequest'), given('SigAlg'), given('Signature')];
   if (message === undefined) return refusal('idp_answer_invalid', 'The address has no SAMLRequest.');
   const inflated = inflate(message);
   if (!inflated.ok) return inflated;
   const envelope = readEnvelope(inflated.text, 'LogoutRequest', trust.allowSha1);
   if (!envelope.ok) return envelope;
   if (envelope.signature) {
-    return refusal('response_altered', 'A message in an address is signed by the address; this one has a signature within.');
+    return refusal(
+      'response_altered',
+      'A message in an address is signed by the address; this one has a signature within.',
+    );
   }
   if (signature === undefined || algorithm === undefined) return unsigned;
   const hash = querySignatureAlgorithm(algorithm, trust.allowSha1);
   if (!hash.ok) return hash;
-  const signed = ['SAMLRequest', 'RelayState', 'SigAlg'].flatMap((name) => parameters.get(name) ?? []).join('&');
+  const signed = ['SAMLRequest', 'RelayState', 'SigAlg']
+    .flatMap((name) => parameters.get(name) ?? [])
+    .join('&');
   const bytes = Buffer.from(signature, 'base64');
   const genuine = trust.certificates.some((pem) => createVerify(hash.name).update(signed).verify(pem, bytes));
   return genuine ? readRequest(envelope, expected) : notVerified(envelope, trust);
@@ -103,7 +117,8 @@ const unsigned = refusal(
 );
 
 function inflate(message: string): { ok: true; text: string } | SamlRefusal {
-  if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(message)) return refusal('idp_answer_invalid', 'SAMLRequest is not base64.');
+  if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(message))
+    return refusal('idp_answer_invalid', 'SAMLRequest is not base64.');
   try {
     return readText(inflateRawSync(Buffer.from(message, 'base64'), { maxOutputLength: MAX_MESSAGE_BYTES }));
   } catch (error) {
@@ -136,11 +151,18 @@ function readRequest({ root }: Envelope, expected: LogoutExpected): LogoutRead {
   const stated = root.attributes.get('NotOnOrAfter');
   const until = stated === undefined ? (issued ?? Number.NaN) + MAX_AGE_MS : instant(stated);
   if (issued === undefined || until === undefined) {
-    return refusal('idp_answer_invalid', 'The logout request does not say when it was made, or until when it is good.');
+    return refusal(
+      'idp_answer_invalid',
+      'The logout request does not say when it was made, or until when it is good.',
+    );
   }
-  if (now.getTime() - SKEW_MS >= until) return refusal('assertion_expired', 'The logout request is not good any more.');
+  if (now.getTime() - SKEW_MS >= until)
+    return refusal('assertion_expired', 'The logout request is not good any more.');
   if (now.getTime() + SKEW_MS < issued) {
-    return refusal('assertion_not_yet_valid', 'The logout request was made in the future; one of the clocks is wrong.');
+    return refusal(
+      'assertion_not_yet_valid',
+      'The logout request was made in the future; one of the clocks is wrong.',
+    );
   }
   const element = onlyChild(root, ASSERTION, 'NameID');
   const value = plainText(element);

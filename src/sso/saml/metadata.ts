@@ -40,16 +40,21 @@ export function readIdpMetadata(xml: string, wanted: string | undefined, now: Da
   if (typeof found === 'string') return { ok: false, words: found };
   const { entity, idp } = found;
   const entityId = entity.attributes.get('entityID');
-  if (!entityId || entityId.length > 1024) return { ok: false, words: 'name no entityID of at most 1024 characters' };
+  if (!entityId || entityId.length > 1024)
+    return { ok: false, words: 'name no entityID of at most 1024 characters' };
   const until = [read.root, entity, idp].flatMap((e) => e.attributes.get('validUntil') ?? []);
   const ends = until.map((text) => instant(text));
   if (ends.some((end) => end === undefined || end <= now.getTime())) {
-    return { ok: false, words: `were valid until ${until.join(', ')} only; get them anew from the identity provider` };
+    return {
+      ok: false,
+      words: `were valid until ${until.join(', ')} only; get them anew from the identity provider`,
+    };
   }
   const certificates = signingCertificates(idp);
   if (!certificates.ok) return certificates;
   const sso = endpoint(idp, 'SingleSignOnService');
-  if (!sso) return { ok: false, words: 'name no SingleSignOnService with the binding HTTP-Redirect or HTTP-POST' };
+  if (!sso)
+    return { ok: false, words: 'name no SingleSignOnService with the binding HTTP-Redirect or HTTP-POST' };
   const slo = endpoint(idp, 'SingleLogoutService');
   return {
     ok: true,
@@ -66,7 +71,10 @@ export function readIdpMetadata(xml: string, wanted: string | undefined, now: Da
   };
 }
 
-function entityOf(root: XmlElement, wanted: string | undefined): { entity: XmlElement; idp: XmlElement } | string {
+function entityOf(
+  root: XmlElement,
+  wanted: string | undefined,
+): { entity: XmlElement; idp: XmlElement } | string {
   const entities = [...everyElement(root)].flatMap((entity) => {
     if (entity.namespace !== METADATA || entity.name !== 'EntityDescriptor') return [];
     const idp = childrenOf(entity, METADATA, 'IDPSSODescriptor').find((d) =>
@@ -92,12 +100,14 @@ function signingCertificates(idp: XmlElement): { ok: true; pems: string[] } | { 
     for (const element of everyElement(descriptor)) {
       if (element.namespace !== DSIG || element.name !== 'X509Certificate') continue;
       const read = readCertificates(plainText(element) ?? '');
-      if (!read.ok) return { ok: false, words: `have a signing certificate that cannot be used: it ${read.message}` };
+      if (!read.ok)
+        return { ok: false, words: `have a signing certificate that cannot be used: it ${read.message}` };
       for (const { pem } of read.found) pems.add(pem);
     }
   }
   if (pems.size === 0) return { ok: false, words: 'have no certificate for signing' };
-  if (pems.size > MAX_CERTIFICATES) return { ok: false, words: `have more than ${MAX_CERTIFICATES} certificates` };
+  if (pems.size > MAX_CERTIFICATES)
+    return { ok: false, words: `have more than ${MAX_CERTIFICATES} certificates` };
   return { ok: true, pems: [...pems] };
 }
 
@@ -112,7 +122,8 @@ function endpoint(
   ] as const) {
     const found = offered.find((e) => e.attributes.get('Binding') === uri);
     const location = found?.attributes.get('Location');
-    if (found && location) return { location, responseLocation: found.attributes.get('ResponseLocation'), binding };
+    if (found && location)
+      return { location, responseLocation: found.attributes.get('ResponseLocation'), binding };
   }
   return undefined;
 }
@@ -143,8 +154,10 @@ export function spMetadata(names: SpNames, certificate: string | null, nameIdFor
       ? ''
       : `
     <KeyDescriptor use="signing">
-      <ds:KeyInfo xmlns:ds="${DSIG}"><ds:X509Data><ds:X509Certificate>${certificate
-        .replaceAll(/-----[A-Z ]+-----|\s/g, '')}</ds:X509Certificate></ds:X509Data></ds:KeyInfo>
+      <ds:KeyInfo xmlns:ds="${DSIG}"><ds:X509Data><ds:X509Certificate>${certificate.replaceAll(
+        /-----[A-Z ]+-----|\s/g,
+        '',
+      )}</ds:X509Certificate></ds:X509Data></ds:KeyInfo>
     </KeyDescriptor>`;
   return `<?xml version="1.0" encoding="UTF-8"?>
 <EntityDescriptor xmlns="${METADATA}" entityID="${text(names.entityId)}">

@@ -21,6 +21,9 @@ export function quoted(text: string | undefined, most = 200): string {
 }
 
 export function plain(text: string, most: number): string {
-  const shown = text.replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ').trim().toWellFormed();
+  const shown = text
+    .replaceAll(/[\p{Cc}\p{Cf}]/gu, ' ')
+    .trim()
+    .toWellFormed();
   return shown.length > most ? `${shown.slice(0, most)}…`.toWellFormed() : shown;
 }

@@ -22,7 +22,13 @@ export function newMessageId(): string {
 export async function authnRequest(
   settings: SamlSettings,
   names: SpNames,
-  request: { id: string; relayState: string; forceAuthn: boolean; passive: boolean; loginHint: string | undefined },
+  request: {
+    id: string;
+    relayState: string;
+    forceAuthn: boolean;
+    passive: boolean;
+    loginHint: string | undefined;
+  },
 ): Promise<Carried> {
   const { signing, ssoBinding, ssoUrl } = settings;
   const redirect = ssoBinding === 'redirect';
@@ -53,7 +59,9 @@ export async function authnRequest(
     };
   }
   const hint = request.loginHint === undefined ? {} : { login_hint: request.loginHint };
-  return { location: await saml.getAuthorizeUrlAsync(request.relayState, undefined, { additionalParams: hint }) };
+  return {
+    location: await saml.getAuthorizeUrlAsync(request.relayState, undefined, { additionalParams: hint }),
+  };
 }
 
 /**
@@ -100,7 +108,10 @@ function signedXml(xml: string, privateKey: string): string {
   signer.addReference({
     xpath: '/*',
     digestAlgorithm: 'http://www.w3.org/2001/04/xmlenc#sha256',
-    transforms: ['http://www.w3.org/2000/09/xmldsig#enveloped-signature', 'http://www.w3.org/2001/10/xml-exc-c14n#'],
+    transforms: [
+      'http://www.w3.org/2000/09/xmldsig#enveloped-signature',
+      'http://www.w3.org/2001/10/xml-exc-c14n#',
+    ],
   });
   signer.computeSignature(xml, { location: { reference: "/*/*[local-name()='Issuer']", action: 'after' } });
   return signer.getSignedXml();

@@ -32,11 +32,7 @@ export interface Trust {
 export type ResponseRead = { ok: true; assertion: Assertion } | SamlRefusal;
 
 /** @param encoded the field SAMLResponse */
-export async function readResponse(
-  encoded: string,
-  trust: Trust,
-  expected: Expected,
-): Promise<ResponseRead> {
+export async function readResponse(encoded: string, trust: Trust, expected: Expected): Promise<ResponseRead> {
   const decoded = decodeMessage(encoded);
   if (!decoded.ok) return decoded;
   const envelope = readEnvelope(decoded.text, 'Response', trust.allowSha1);
@@ -44,7 +40,8 @@ export async function readResponse(
   const outside = outsideFault(envelope.root, expected);
   if (outside) return outside;
   const { assertion } = envelope;
-  if (!assertion) return refusal('idp_answer_invalid', 'The identity provider says success, but sent no assertion.');
+  if (!assertion)
+    return refusal('idp_answer_invalid', 'The identity provider says success, but sent no assertion.');
   const times = timesFault(assertion.element);
   if (times) return times;
   const signed = await verified(envelope, trust, expected);
@@ -54,7 +51,10 @@ export async function readResponse(
     signed.element.name === 'Assertion' &&
     sameElement(unsigned(signed.element), unsigned(assertion.element));
   if (!genuine) {
-    return refusal('response_altered', 'What was signed is not what the message says. Begin the sign-in again.');
+    return refusal(
+      'response_altered',
+      'What was signed is not what the message says. Begin the sign-in again.',
+    );
   }
   return readAssertion(signed.element, expected);
 }
@@ -106,7 +106,10 @@ function timesFault(assertion: XmlElement): SamlRefusal | undefined {
     return refusal('idp_answer_invalid', 'The assertion does not say when it was made (IssueInstant).');
   }
   if (!onlyChild(assertion, ASSERTION, 'Conditions')?.attributes.has('NotOnOrAfter')) {
-    return refusal('idp_answer_invalid', 'The assertion does not say until when it is valid (Conditions, NotOnOrAfter).');
+    return refusal(
+      'idp_answer_invalid',
+      'The assertion does not say until when it is valid (Conditions, NotOnOrAfter).',
+    );
   }
   return undefined;
 }

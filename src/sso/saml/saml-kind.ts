@@ -108,7 +108,8 @@ export interface SamlSettings {
 export const samlKind: ConnectionKind = {
   kind: 'saml',
   secrets: ['signingKey'],
-  kept: ['signingKey'],
+  // The key signs here and goes nowhere.
+  destination: [],
   parse: (given) => parse(given, new Date()),
   prove: (settings) => prove(settings, new Date()),
   describe(baseUrl, id) {
@@ -133,7 +134,8 @@ function parse(given: Record<string, unknown>, now: Date): SettingsRead {
     return facts ? wrong('/metadataXml', facts) : done(withFacts(rest, metadata.facts));
   }
   if (rest.metadataUrl !== undefined) {
-    const byHand = fetched === undefined ? (rest.ssoUrl ?? rest.certificates) : digestOf(rest) !== fetched.digest;
+    const byHand =
+      fetched === undefined ? (rest.ssoUrl ?? rest.certificates) : digestOf(rest) !== fetched.digest;
     if (byHand) {
       return wrong(
         '/metadataUrl',
@@ -142,7 +144,9 @@ function parse(given: Record<string, unknown>, now: Date): SettingsRead {
     }
     return done({ ...rest, ...(fetched ? { fetched } : {}) });
   }
-  const missing = (['entityId', 'ssoUrl', 'certificates'] as const).filter((name) => rest[name] === undefined);
+  const missing = (['entityId', 'ssoUrl', 'certificates'] as const).filter(
+    (name) => rest[name] === undefined,
+  );
   if (missing.length > 0) {
     return {
       ok: false,
@@ -182,7 +186,10 @@ export async function fetchMetadata(
     const response = await outbound(address, {}, { maxBytes: MAX_METADATA_BYTES });
     if (response.status !== 200) {
       await response.body?.cancel();
-      return { ok: false, words: `metadataUrl answered with status ${response.status}; it must be the address of the XML document itself.` };
+      return {
+        ok: false,
+        words: `metadataUrl answered with status ${response.status}; it must be the address of the XML document itself.`,
+      };
     }
     const read = readIdpMetadata(await response.text(), entityId, now);
     if (!read.ok) return { ok: false, words: `The metadata at metadataUrl ${read.words}.` };
@@ -242,7 +249,9 @@ export function samlSettings({ config, secrets }: Settings): SamlSettings {
     sloBinding: read.sloBinding ?? 'redirect',
     trust: {
       certificates: pems,
-      fingerprints: pems.map((pem) => new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase()),
+      fingerprints: pems.map((pem) =>
+        new X509Certificate(pem).fingerprint256.replaceAll(':', '').toLowerCase(),
+      ),
       allowSha1: read.allowSha1 ?? false,
     },
     signing:
@@ -261,7 +270,8 @@ export function samlSettings({ config, secrets }: Settings): SamlSettings {
 
 function keyPairFault(key: string | undefined, certificate: string | undefined): string | undefined {
   if (key === undefined && certificate === undefined) return undefined;
-  if (key === undefined || certificate === undefined) return 'and signingCertificate belong together; without both a pair is made here';
+  if (key === undefined || certificate === undefined)
+    return 'and signingCertificate belong together; without both a pair is made here';
   try {
     return new X509Certificate(certificate).checkPrivateKey(createPrivateKey(key))
       ? undefined
@@ -277,7 +287,9 @@ function wrong(path: string, message: string): SettingsRead {
 
 /** Of a secret, not even the form is repeated: zod's messages name no value. */
 function errorsOf(issue: z.core.$ZodIssue): SettingError[] {
-  const at = issue.path.map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`).join('');
+  const at = issue.path
+    .map((part) => `/${String(part).replaceAll('~', '~0').replaceAll('/', '~1')}`)
+    .join('');
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map((key) => ({ path: `${at}/${key}`, message: 'is not known here' }));
   }

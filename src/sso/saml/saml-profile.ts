@@ -17,7 +17,14 @@ const USUAL = {
     ...[`${WS2005}name`, `${WS2005}upn`, 'upn', 'userprincipalname', 'username', 'uid', 'login'],
     ...['urn:oid:0.9.2342.19200300.100.1.1', 'urn:oid:1.3.6.1.4.1.5923.1.1.1.6'],
   ],
-  displayName: ['displayname', `${MICROSOFT}displayname`, 'urn:oid:2.16.840.1.113730.3.1.241', 'name', 'cn', 'urn:oid:2.5.4.3'],
+  displayName: [
+    'displayname',
+    `${MICROSOFT}displayname`,
+    'urn:oid:2.16.840.1.113730.3.1.241',
+    'name',
+    'cn',
+    'urn:oid:2.5.4.3',
+  ],
   givenName: ['givenname', 'firstname', 'first_name', `${WS2005}givenname`, 'urn:oid:2.5.4.42'],
   surname: ['surname', 'lastname', 'last_name', 'sn', `${WS2005}surname`, 'urn:oid:2.5.4.4'],
   /** Only names that mean nothing else: an object id ties people together. */
@@ -38,8 +45,12 @@ export function profileOf(assertion: Assertion, settings: Names, ours: string): 
     const configured = chosen[name];
     return configured === undefined ? first(assertion, USUAL[name]) : first(assertion, [configured]);
   };
-  const whole = [first(assertion, USUAL.givenName), first(assertion, USUAL.surname)].filter((part) => part !== null);
-  const named = nameId !== null && (nameId.format === null || nameId.format === UNSPECIFIED || nameId.format === EMAIL_ADDRESS);
+  const whole = [first(assertion, USUAL.givenName), first(assertion, USUAL.surname)].filter(
+    (part) => part !== null,
+  );
+  const named =
+    nameId !== null &&
+    (nameId.format === null || nameId.format === UNSPECIFIED || nameId.format === EMAIL_ADDRESS);
   return readProfile({
     subject,
     objectId: find('objectId'),

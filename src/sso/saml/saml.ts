@@ -5,23 +5,23 @@
 import express from 'express';
 import { loginId } from '../../directory/login.ts';
 import { newId } from '../../id/id.ts';
-import { isLoopback } from '../outbound.ts';
+import { listProducts } from '../../tenant/product.ts';
 import { type AttemptTrouble, type FinishedAttempt, finishAttempt, readBrowser } from '../attempt.ts';
 import { complete, refuse } from '../complete.ts';
 import { type Connection, findConnectionAnywhere } from '../connection.ts';
 import { connectionIdOf, type Door, parametersOf } from '../exchange.ts';
-import { formPage, formScript, sendPage, signedOutPage } from '../page.ts';
+import { isLoopback } from '../outbound.ts';
+import { sendOn, sendPage, signedOutPage } from '../page.ts';
 import { returnAddress } from '../product.ts';
 import type { Exchange, Protocol, Refusal, SsoOptions } from '../room.ts';
 import { endSessionsOfIdp, sayOnce } from '../said-once.ts';
 import { AUDIT_LOGOUT_REFUSAL } from '../statements.ts';
-import { listProducts } from '../../tenant/product.ts';
 import { type Idps, openIdps } from './idp.ts';
 import { type LogoutRead, type LogoutRequest, readPostedLogout, readRedirectedLogout } from './logout.ts';
 import { spMetadata, spNames } from './metadata.ts';
 import type { SamlRefusal } from './refusal.ts';
-import { authnRequest, type Carried, logoutResponse, newMessageId } from './request.ts';
-import { readResponse, type ResponseRead } from './response.ts';
+import { authnRequest, logoutResponse, newMessageId } from './request.ts';
+import { type ResponseRead, readResponse } from './response.ts';
 import type { SamlSettings } from './saml-kind.ts';
 import { claimsOf, notesOf, profileOf, subjectOfNameId } from './saml-profile.ts';
 
@@ -35,8 +35,14 @@ export function openSaml(options: SsoOptions, door: Door): Protocol {
   const idps = openIdps(options);
   const room: Room = { options, door, idps };
   const router = express.Router({ caseSensitive: true });
-  router.get('/:connection/metadata', door.handler((exchange) => tellMetadata(room, exchange)));
-  router.post('/:connection/acs', door.handler((exchange) => finish(room, exchange)));
+  router.get(
+    '/:connection/metadata',
+    door.handler((exchange) => tellMetadata(room, exchange)),
+  );
+  router.post(
+    '/:connection/acs',
+    door.handler((exchange) => finish(room, exchange)),
+  );
   const logout = door.handler((exchange) => endSessions(room, exchange));
   router.get('/:connection/slo', logout);
   router.post('/:connection/slo', logout);
@@ -69,7 +75,9 @@ export function openSaml(options: SsoOptions, door: Door): Protocol {
  * for another service could post it here under that service's name.
  */
 function namelessness(options: SsoOptions, baseUrl: string): Refusal | undefined {
-  return options.publicUrl !== undefined || isLoopback(new URL(baseUrl)) ? undefined : { reason: 'public_url_missing' };
+  return options.publicUrl !== undefined || isLoopback(new URL(baseUrl))
+    ? undefined
+    : { reason: 'public_url_missing' };
 }
 
 async function connectionOf({ options }: Room, exchange: Exchange): Promise<Connection | undefined> {
@@ -249,7 +257,7 @@ async function endSessions(room: Room, exchange: Exchange): Promise<void> {
     relayState: only(params, 'RelayState'),
     now: new Date(),
   });
-  carry(exchange, answer);
+  sendOn(exchange.res, answer);
 }
 
 /** @returns how many; undefined when this request has been carried out before */
@@ -278,17 +286,12 @@ async function endSessionsOf(
   });
 }
 
-/** Sends the browser on, by GET or by POST. */
-export function carry({ res }: Exchange, { location, fields }: Carried): void {
-  if (fields) {
-    // Browsers hold the redirects of whom a form goes to against form-action as well.
-    sendPage(res, formPage(location, fields), { formAction: 'https: http:', script: formScript });
-    return;
-  }
-  res.status(303).set({ location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }).end();
-}
-
-async function refuseLogout(room: Room, connection: Connection, refusal: Refusal, exchange: Exchange): Promise<void> {
+async function refuseLogout(
+  room: Room,
+  connection: Connection,
+  refusal: Refusal,
+  exchange: Exchange,
+): Promise<void> {
   const { options, door } = room;
   const { tenantId, id } = connection;
   const detail = { connection: id, reason: refusal.reason, requestId: exchange.requestId, ...refusal.detail };

@@ -46,7 +46,11 @@ export function signatureFault(
     return form('it holds more, or other, than SignedInfo, SignatureValue and KeyInfo');
   }
   const [canonical, method, reference, ...more] = info.children;
-  if (!is(canonical, 'CanonicalizationMethod') || !is(method, 'SignatureMethod') || !is(reference, 'Reference')) {
+  if (
+    !is(canonical, 'CanonicalizationMethod') ||
+    !is(method, 'SignatureMethod') ||
+    !is(reference, 'Reference')
+  ) {
     return form('SignedInfo does not name a canonicalization, a method and what it signs');
   }
   if (more.length > 0) return form('it signs more than one thing');
@@ -61,7 +65,12 @@ export function signatureFault(
     );
   }
   const [transforms, digest, digestValue, ...rest] = reference.children;
-  if (!is(transforms, 'Transforms') || !is(digest, 'DigestMethod') || !is(digestValue, 'DigestValue') || rest.length > 0) {
+  if (
+    !is(transforms, 'Transforms') ||
+    !is(digest, 'DigestMethod') ||
+    !is(digestValue, 'DigestValue') ||
+    rest.length > 0
+  ) {
     return form('its reference does not have transforms, a digest method and a digest');
   }
   const [first, second, ...others] = transforms.children;
@@ -74,7 +83,9 @@ export function signatureFault(
     prefixesOnly(second) &&
     others.length === 0;
   if (!twoTransforms) {
-    return form('its transforms are not "enveloped signature" and exclusive canonicalization (SAML 2.0 core, 5.4.4)');
+    return form(
+      'its transforms are not "enveloped signature" and exclusive canonicalization (SAML 2.0 core, 5.4.4)',
+    );
   }
   return algorithmFault(method, digest, digestValue, allowSha1);
 }
@@ -148,6 +159,7 @@ function prefixesOnly(method: XmlElement): boolean {
 
 function base64(element: XmlElement | undefined, bytes?: number): boolean {
   const text = plainText(element)?.replaceAll(/[ \t\n]/g, '');
-  if (text === undefined || !/^(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text)) return false;
+  if (text === undefined || !/^(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text))
+    return false;
   return bytes === undefined || Buffer.from(text, 'base64').length === bytes;
 }

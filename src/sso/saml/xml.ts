@@ -91,7 +91,8 @@ export function readXml(text: string, allowed: XmlAllowed = {}): XmlRead {
 
 function attributesOf(tag: SaxesTagNS): Map<string, string> {
   const all = Object.values(tag.attributes);
-  if (all.length > MAX_ATTRIBUTES) throw new NotAllowed(`has an element with more than ${MAX_ATTRIBUTES} attributes`);
+  if (all.length > MAX_ATTRIBUTES)
+    throw new NotAllowed(`has an element with more than ${MAX_ATTRIBUTES} attributes`);
   const attributes = new Map<string, string>();
   for (const { prefix, local, name, uri, value } of all) {
     if (prefix === 'xmlns' || name === 'xmlns') continue;

@@ -89,8 +89,7 @@ export interface Answer {
   canonicalization?: string;
 }
 
-let counter = 0;
-export const newId = (kind: string) => `_${kind}${(counter += 1)}${forge.util.bytesToHex(forge.random.getBytesSync(8))}`;
+export const newId = (kind: string) => `_${kind}${forge.util.bytesToHex(forge.random.getBytesSync(10))}`;
 
 export const iso = (fromNow: number) => new Date(Date.now() + fromNow).toISOString();
 
