@@ -14,7 +14,8 @@ export interface AlertCase {
 }
 
 const job = 'prod/lockstep';
-const on = (instance: string, labels = '') => `{job="${job}",instance="${instance}"${labels && `,${labels}`}}`;
+const on = (instance: string, labels = '') =>
+  `{job="${job}",instance="${instance}"${labels && `,${labels}`}}`;
 
 /** One source's histogram: all of its events, and those that were in time. */
 function histogram(
@@ -105,7 +106,10 @@ export const alertCases: AlertCase[] = [
     every: '5m',
     at: '9h',
     fires: [
-      { labels: { job, slo: 'sync_lag_pushed' }, says: lagSays('4%', 'sync_lag_pushed').replace(/\.$/, ', for a day or more.') },
+      {
+        labels: { job, slo: 'sync_lag_pushed' },
+        says: lagSays('4%', 'sync_lag_pushed').replace(/\.$/, ', for a day or more.'),
+      },
     ],
   },
   {
@@ -115,7 +119,10 @@ export const alertCases: AlertCase[] = [
     every: '5m',
     at: '9h',
     fires: [
-      { labels: { job, slo: 'sync_lag_pulled' }, says: lagSays('2%', 'sync_lag_pulled').replace(/\.$/, ', for a day or more.') },
+      {
+        labels: { job, slo: 'sync_lag_pulled' },
+        says: lagSays('2%', 'sync_lag_pulled').replace(/\.$/, ', for a day or more.'),
+      },
     ],
   },
   {
@@ -130,14 +137,18 @@ export const alertCases: AlertCase[] = [
     when: 'one leaver of forty is late for an hour',
     series: leavers('scim', '30', { all: '0+40x90', inTime: '0+39x90' }),
     at: '80m',
-    fires: [{ labels: { job, slo: 'deprovision_pushed' }, says: `${leaverSays('2.5%', 'deprovision_pushed')}.` }],
+    fires: [
+      { labels: { job, slo: 'deprovision_pushed' }, says: `${leaverSays('2.5%', 'deprovision_pushed')}.` },
+    ],
   },
   {
     alert: 'LockstepDeprovisionBurn',
     when: 'pulled leavers are late for six hours',
     series: leavers('okta', '300', { all: '0+100x500', inTime: '0+99x500' }),
     at: '7h',
-    fires: [{ labels: { job, slo: 'deprovision_pulled' }, says: `${leaverSays('1%', 'deprovision_pulled')}.` }],
+    fires: [
+      { labels: { job, slo: 'deprovision_pulled' }, says: `${leaverSays('1%', 'deprovision_pulled')}.` },
+    ],
   },
   {
     alert: 'LockstepDeprovisionBurn',
@@ -158,7 +169,10 @@ export const alertCases: AlertCase[] = [
     every: '5m',
     at: '9h',
     fires: [
-      { labels: { job, slo: 'deprovision_pushed' }, says: `${leaverSays('0.4%', 'deprovision_pushed')}, for a day or more.` },
+      {
+        labels: { job, slo: 'deprovision_pushed' },
+        says: `${leaverSays('0.4%', 'deprovision_pushed')}, for a day or more.`,
+      },
     ],
   },
   {
@@ -168,7 +182,10 @@ export const alertCases: AlertCase[] = [
     every: '5m',
     at: '9h',
     fires: [
-      { labels: { job, slo: 'deprovision_pulled' }, says: `${leaverSays('0.2%', 'deprovision_pulled')}, for a day or more.` },
+      {
+        labels: { job, slo: 'deprovision_pulled' },
+        says: `${leaverSays('0.2%', 'deprovision_pulled')}, for a day or more.`,
+      },
     ],
   },
   {
@@ -183,7 +200,12 @@ export const alertCases: AlertCase[] = [
     when: 'somebody who left five minutes ago is not denied',
     series: gauge('lockstep_open_deprovision_oldest_timestamp_seconds', '0x20'),
     at: '5m',
-    fires: [{ labels: { job }, says: `The directory took somebody out of ${job} 5m 0s ago, and they are not denied yet.` }],
+    fires: [
+      {
+        labels: { job },
+        says: `The directory took somebody out of ${job} 5m 0s ago, and they are not denied yet.`,
+      },
+    ],
   },
   {
     alert: 'LockstepLeaverWaits',
@@ -200,7 +222,10 @@ export const alertCases: AlertCase[] = [
     },
     at: '3m',
     fires: [
-      { labels: { job }, says: `2 members of ${job} are active although their directory says that they left.` },
+      {
+        labels: { job },
+        says: `2 members of ${job} are active although their directory says that they left.`,
+      },
     ],
   },
   {
@@ -220,7 +245,12 @@ export const alertCases: AlertCase[] = [
       [`lockstep_mismatch${on('b', 'kind="wrong_role",state="confirmed"')}`]: '_x8 3x20',
     },
     at: '15m',
-    fires: [{ labels: { job, kind: 'wrong_role' }, says: `3 members of ${job} differ from their directory: wrong_role.` }],
+    fires: [
+      {
+        labels: { job, kind: 'wrong_role' },
+        says: `3 members of ${job} differ from their directory: wrong_role.`,
+      },
+    ],
   },
   {
     alert: 'LockstepMismatch',
@@ -239,7 +269,10 @@ export const alertCases: AlertCase[] = [
     series: gauge('lockstep_mismatch', '1x60', 'kind="unknown",state="confirmed"'),
     at: '35m',
     fires: [
-      { labels: { job }, says: `1 directories of ${job} could not be read lately, so that their mismatch is unknown.` },
+      {
+        labels: { job },
+        says: `1 directories of ${job} could not be read lately, so that their mismatch is unknown.`,
+      },
     ],
   },
   {
@@ -311,8 +344,10 @@ export const alertCases: AlertCase[] = [
     alert: 'LockstepPullsFail',
     when: 'three of four fail',
     series: {
-      [`lockstep_pull_runs_total${on('a', 'directory_kind="okta",mode="incremental",outcome="throttled"')}`]: '0+3x90',
-      [`lockstep_pull_runs_total${on('b', 'directory_kind="okta",mode="incremental",outcome="done"')}`]: '0+1x90',
+      [`lockstep_pull_runs_total${on('a', 'directory_kind="okta",mode="incremental",outcome="throttled"')}`]:
+        '0+3x90',
+      [`lockstep_pull_runs_total${on('b', 'directory_kind="okta",mode="incremental",outcome="done"')}`]:
+        '0+1x90',
     },
     at: '60m',
     fires: [
@@ -358,7 +393,9 @@ export const alertCases: AlertCase[] = [
     when: 'one tenant has none',
     series: gauge('lockstep_tenants_without_owner', '1x30'),
     at: '10m',
-    fires: [{ labels: { job }, says: `1 tenants of ${job} have lost their last active owner to their directory.` }],
+    fires: [
+      { labels: { job }, says: `1 tenants of ${job} have lost their last active owner to their directory.` },
+    ],
   },
   {
     alert: 'LockstepOwnerLost',
@@ -539,7 +576,10 @@ export const alertCases: AlertCase[] = [
     series: { [`lockstep_request_log_dropped_total${on('a')}`]: '0+4x60' },
     at: '40m',
     fires: [
-      { labels: { job }, says: `60 SCIM requests of ${job} were answered but not kept in the last 15 minutes.` },
+      {
+        labels: { job },
+        says: `60 SCIM requests of ${job} were answered but not kept in the last 15 minutes.`,
+      },
     ],
   },
   {

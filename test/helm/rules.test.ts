@@ -38,8 +38,14 @@ test('every runbook_url is a heading of docs/runbook.md, and every heading of a 
 test('every alert has a case in which it fires and one in which it is silent', () => {
   for (const { alert } of alerts) {
     const cases = alertCases.filter((one) => one.alert === alert);
-    expect(cases.some((one) => one.fires !== undefined), `${alert} fires`).toBe(true);
-    expect(cases.some((one) => one.fires === undefined), `${alert} is silent`).toBe(true);
+    expect(
+      cases.some((one) => one.fires !== undefined),
+      `${alert} fires`,
+    ).toBe(true);
+    expect(
+      cases.some((one) => one.fires === undefined),
+      `${alert} is silent`,
+    ).toBe(true);
   }
   expect(alertCases.filter((one) => !alerts.some((rule) => rule.alert === one.alert))).toEqual([]);
 });
@@ -60,7 +66,9 @@ test.skipIf(!promtoolAvailable).each(alertCases)('$alert: $when', (one) => {
     file,
     stringify({
       // The objectives take most of the time, and only burn rates are made of them.
-      rule_files: ruleFiles.filter((name) => rule?.expr.includes('lockstep:') || name.endsWith('alerts.yaml')),
+      rule_files: ruleFiles.filter(
+        (name) => rule?.expr.includes('lockstep:') || name.endsWith('alerts.yaml'),
+      ),
       evaluation_interval: every,
       tests: [
         {
