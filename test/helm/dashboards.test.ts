@@ -1,4 +1,5 @@
 /** Every panel asks something that is there: tried on a real Prometheus that has scraped a real Lockstep at work. */
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type pg from 'pg';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -15,7 +16,7 @@ import {
   until,
   v1,
 } from '../process/lockstep.ts';
-import { dashboards, ruleFiles, rules } from './chart.ts';
+import { dashboards, root, ruleFiles, rules } from './chart.ts';
 import { type Prometheus, startPrometheus } from './prometheus.ts';
 import { promtoolAvailable, promtoolMissing } from './promtool.ts';
 
@@ -181,5 +182,20 @@ describe.skipIf(!promtoolAvailable)('over a Lockstep at work', () => {
   test('the variable finds the job', async () => {
     const found = await prometheus.query('group by (job) (lockstep_sweeper_wakeups_total)');
     expect(found.map((sample) => sample.metric)).toEqual([{ job: 'lockstep' }]);
+  });
+
+  test('every request that the runbook names is one of /v1', async () => {
+    const { paths } = (await (await fetch(`${at.url}/v1/openapi.json`)).json()) as {
+      paths: Record<string, object>;
+    };
+    const known = Object.entries(paths).flatMap(([path, methods]) =>
+      Object.keys(methods).map((method) => `${method.toUpperCase()} ${path.replace(/^\/v1/, '')}`),
+    );
+    const runbook = readFileSync(`${root}/docs/runbook.md`, 'utf8');
+    const named = [...runbook.matchAll(/`(GET|POST|PUT|PATCH|DELETE) \/v1([^`?]+)/g)].map(
+      ([, verb, path]) => `${verb} ${path}`,
+    );
+    expect(named.length).toBeGreaterThan(8);
+    for (const request of named) expect(known).toContain(request);
   });
 });
