@@ -122,7 +122,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
   const { attempt, requestId } = begun;
   const testing = attempt.mode === 'test';
   const encoded = only(params, 'SAMLResponse');
-  if (encoded === undefined) return refuse(options, connection, { reason: 'idp_answer_invalid' }, exchange);
+  if (encoded === undefined) return refuse(options, connection, { reason: 'message_malformed' }, exchange);
   const names = spNames(exchange.baseUrl, connection.id);
   const verify = (settings: SamlSettings): Promise<ResponseRead> =>
     readResponse(encoded, settings.trust, {

@@ -217,7 +217,9 @@ export function logoutRequest(issuer: string, sloUrl: string, ask: LogoutAnswer 
 /** The query of a message by redirect. @param by undefined for an unsigned one */
 export function redirected(xml: string, by: TestKey | undefined, relayState?: string): string {
   let query = `SAMLRequest=${encodeURIComponent(deflateRawSync(xml).toString('base64'))}`;
-  if (relayState !== undefined) query += `&RelayState=${encodeURIComponent(relayState)}`;
+  // A browser escapes an apostrophe on the way, which would not be what was signed.
+  if (relayState !== undefined)
+    query += `&RelayState=${encodeURIComponent(relayState).replaceAll("'", '%27')}`;
   if (!by) return query;
   query += `&SigAlg=${encodeURIComponent(RSA_SHA256)}`;
   return `${query}&Signature=${encodeURIComponent(createSign('RSA-SHA256').update(query).sign(by.key, 'base64'))}`;

@@ -160,7 +160,7 @@ for (const [sign, forms] of [
           SAMLResponse: encode(wrapped),
           RelayState: request.relayState,
         });
-        expect(['response_altered', 'idp_answer_invalid'], reply.text).toContain(reply.reason);
+        expect(['response_altered', 'message_malformed'], reply.text).toContain(reply.reason);
         expect((rig.outcomes.response_altered ?? 0) - counted).toBe(
           reply.reason === 'response_altered' ? 1 : 0,
         );
