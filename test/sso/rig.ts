@@ -1,5 +1,6 @@
 /** /sso and /v1 over real HTTP with the real lifecycle and sessions, and what a test asks about what they wrote. */
 import { randomUUID } from 'node:crypto';
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import pg from 'pg';
@@ -64,8 +65,9 @@ export async function startSso(more: { publicUrl?: string } = {}) {
       pullQueue: {} as never,
     }),
   );
-  const server = app.listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
+  // As the product's own (src/process/http.ts).
+  const server = createServer({ maxHeaderSize: 64 * 1024 }, app);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const key = await issueOperatorKey(db, testCredentials);
   await db.pool.query('insert into product (id, name, return_to) values ($1, $2, $3)', [
