@@ -191,6 +191,15 @@ export function signedByHmac(xml: string, name: string, by: TestKey): string {
   return signer.getSignedXml();
 }
 
+/** Whether the one signature of a message is its root's, by this certificate, as a provider would find. */
+export function isSignedBy(xml: string, certificate: string): boolean {
+  const signature = /<(?:\w+:)?Signature[ >].*<\/(?:\w+:)?Signature>/s.exec(xml)?.[0];
+  if (signature === undefined) return false;
+  const verifier = new SignedXml({ publicCert: certificate });
+  verifier.loadSignature(signature);
+  return verifier.checkSignature(xml) && verifier.getSignedReferences().length === 1;
+}
+
 export const encode = (xml: string) => Buffer.from(xml).toString('base64');
 
 export interface LogoutAnswer {
