@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import express, { type Request, type RequestHandler, type Response } from 'express';
 import { isAway } from '../database/away.ts';
-import { openAllowance } from '../http/allowance.ts';
+import { openAllowances } from '../http/allowance.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
 import { refuse } from './complete.ts';
@@ -29,7 +29,7 @@ export interface Door {
 }
 
 export function openDoor(options: SsoOptions): Door {
-  const failures = openAllowance(FAILURES, FAILURES / 60);
+  const failures = openAllowances(FAILURES, FAILURES / 60);
   const source = (req: Request) => sourceOf(req, options.trustProxy);
 
   async function failedPage(error: unknown, exchange: Exchange): Promise<void> {

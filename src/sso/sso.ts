@@ -3,6 +3,7 @@
  * what that vouches for; the lifecycle makes it effective, and the product gets a code. To be mounted at `/sso`.
  */
 import express from 'express';
+import { discoverRouter } from './discover.ts';
 import { openDoor } from './exchange.ts';
 import { loginHandler } from './login.ts';
 import { openOidc } from './oidc.ts';
@@ -16,6 +17,7 @@ export function ssoRouter(options: SsoOptions): express.Router {
   const protocols: Protocol[] = [openOidc(options, door), openSaml(options, door)];
   const router = express.Router({ caseSensitive: true });
   for (const protocol of protocols) router.use(`/${protocol.kind}`, protocol.router);
+  router.use(discoverRouter(options));
   router.get('/:tenant/login', door.handler(loginHandler(options, door, protocols)));
   return router;
 }
