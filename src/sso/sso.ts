@@ -16,5 +16,6 @@ export function ssoRouter(options: SsoOptions): express.Router {
   const router = express.Router({ caseSensitive: true });
   for (const protocol of protocols) router.use(`/${protocol.kind}`, protocol.router);
   router.get('/:tenant/login', door.handler(loginHandler(options, door, protocols)));
+  router.use(door.onError);
   return router;
 }
