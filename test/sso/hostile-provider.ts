@@ -37,6 +37,7 @@ export async function startHostileProvider() {
   /** Of a code: what the authorization request asked. */
   const asked = new Map<string, URLSearchParams>();
   const calls: string[] = [];
+  const forms: string[] = [];
   let codes = 0;
 
   const server = createServer((req, res) => {
@@ -82,7 +83,9 @@ export async function startHostileProvider() {
         return;
       }
       case '/token': {
-        const form = new URLSearchParams(await textOf(req));
+        const text = await textOf(req);
+        forms.push(text);
+        const form = new URLSearchParams(text);
         const request = asked.get(form.get('code') ?? '');
         const now = Math.floor(Date.now() / 1000);
         const honest = {
@@ -114,6 +117,8 @@ export async function startHostileProvider() {
   return {
     issuer,
     calls,
+    /** What the token endpoint was sent. */
+    forms,
     /** The first of them signs. */
     get keys() {
       return keys;
