@@ -108,9 +108,18 @@ export async function refreshMetadata(
     db,
     credentials,
     { tenantId, id },
-    { proved: { issuer: proved.issuer, settings: { config: proved.config, secrets: proved.secrets } } },
+    {
+      proved: {
+        issuer: proved.issuer,
+        settings: { config: proved.config, secrets: proved.secrets },
+        from: connection,
+      },
+    },
     actor,
   );
+  if (written === 'moved') {
+    return { ok: false, detail: 'Somebody else changed the connection at the same time. Read it again.' };
+  }
   return written
     ? { ok: true, connection: written, settings: samlSettings(openSettings(credentials, written)) }
     : { ok: false, detail: 'The connection is not there any more.' };
