@@ -157,8 +157,9 @@ function prefixesOnly(method: XmlElement): boolean {
   );
 }
 
+/** Java ends the lines of base64 with `&#13;`. */
 function base64(element: XmlElement | undefined, bytes?: number): boolean {
-  const text = plainText(element)?.replaceAll(/[ \t\n]/g, '');
+  const text = plainText(element)?.replaceAll(/[ \t\r\n]/g, '');
   if (text === undefined || !/^(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text))
     return false;
   return bytes === undefined || Buffer.from(text, 'base64').length === bytes;

@@ -390,6 +390,26 @@ describe('what an answer must be', () => {
       { sign: 'none' },
       (xml) => xml.replace(/<saml:Assertion.*<\/saml:Assertion>/s, '<saml:EncryptedAssertion/>'),
     ],
+    [
+      'of the provider in the assertion as well',
+      'issuer_mismatch',
+      {
+        before: (xml) => xml.replace(/(<saml:Assertion[^>]*><saml:Issuer>)[^<]+/, '$1https://other.example'),
+      },
+    ],
+    [
+      'not SHA-1 with another digest',
+      'algorithm_not_allowed',
+      { signatureAlgorithm: 'http://www.w3.org/2000/09/xmldsig#rsa-sha1' },
+    ],
+    [
+      'without conditions that are not known',
+      'message_malformed',
+      {
+        before: (xml) =>
+          xml.replace('<saml:AudienceRestriction>', '<saml:Condition/><saml:AudienceRestriction>'),
+      },
+    ],
     ['small', 'too_large', { attributes: { groups: manyGroups(3_800) } }],
     ['smaller than any form', 'too_large', { attributes: { groups: manyGroups(9_000) } }],
   ];
@@ -565,6 +585,63 @@ describe('certificates', () => {
     });
     expect(reply.status, reply.text).toBe(303);
   });
+});
+
+describe('what providers send in their own ways is taken', () => {
+  const ways: Record<string, [answer: Parameters<RigTenant['signIn']>[0], change?: (xml: string) => string]> =
+    {
+      'indented, with line ends of Windows': [
+        { sign: 'both', before: (xml) => xml.replaceAll('><', '>\r\n  <') },
+        (xml) => `<?xml version="1.0" encoding="UTF-8"?>\r\n${xml}\r\n`,
+      ],
+      'with other prefixes and none': [
+        {
+          sign: 'response',
+          before: (xml) =>
+            xml
+              .replaceAll('samlp:', 'p2:')
+              .replaceAll('saml:', '')
+              .replaceAll('xmlns:samlp=', 'xmlns:p2=')
+              .replaceAll('xmlns:saml=', 'xmlns='),
+        },
+      ],
+      'with typed values and prefixes that are kept': [
+        {
+          sign: 'both',
+          before: (xml) =>
+            xml.replaceAll(
+              '<saml:AttributeValue>',
+              '<saml:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">',
+            ),
+        },
+      ],
+      'with the line ends of Java in base64': [
+        {},
+        (xml) => xml.replace(/(<ds:SignatureValue>[^<]{76})/, '$1&#13;\n'),
+      ],
+      'without saying which certificate': [{}, (xml) => xml.replace(/<ds:KeyInfo>.*<\/ds:KeyInfo>/s, '')],
+      'used once, by its own words': [
+        { before: (xml) => xml.replace('</saml:Conditions>', '<saml:OneTimeUse/></saml:Conditions>') },
+      ],
+      'with characters of all kinds': [
+        {
+          nameId: 'subject-1',
+          attributes: { email: ['ada@example.com'], note: ['a&#13;b&#10;c&#9;d &#x1F600; é &lt;&amp;&gt;'] },
+        },
+      ],
+    };
+  for (const [name, [answer, change]] of Object.entries(ways)) {
+    test(name, async () => {
+      const tenant = await rig.createTenant();
+      const reply = await tenant.signIn(answer, change);
+      const refused = await tenant.query(`select detail from audit_entry where action = 'sign_in.refused'`);
+      expect(refused).toEqual([]);
+      expect(reply.status).toBe(303);
+      expect(
+        await tenant.count(`mirror_user where email = 'ada@example.com' and doc->>'sub' = 'subject-1'`),
+      ).toBe(1);
+    });
+  }
 });
 
 test('a transient name signs in where an attribute says who it is', async () => {
