@@ -13,8 +13,11 @@ import { actorOf, covers, type Principal, type Scope } from '../tenant/scope.ts'
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
 import { attributeMappingRoutes } from './attribute-mappings.ts';
 import { changeRoutes } from './changes.ts';
+import { claimMappingRoutes } from './claim-mappings.ts';
 import { clientRoutes } from './clients.ts';
+import { connectionRoutes } from './connections.ts';
 import { directoryRoutes } from './directories.ts';
+import { domainRoutes } from './domains.ts';
 import { problemOf } from './failure.ts';
 import { keyRoutes } from './keys.ts';
 import { memberRoutes } from './members.ts';
@@ -29,6 +32,7 @@ import {
   type Problem,
   unauthorised,
 } from './problem.ts';
+import { productRoutes } from './products.ts';
 import { pullRoutes } from './pulls.ts';
 import { reconciliationRoutes } from './reconciliations.ts';
 import { type Read, readBody, readParams, readQuery } from './request.ts';
@@ -37,6 +41,7 @@ import { roleMappingRoutes } from './role-mappings.ts';
 import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
 import { schemaRoutes } from './schemas.ts';
 import { sessionRoutes } from './sessions.ts';
+import { signInPolicyRoutes } from './sign-in-policy.ts';
 import { signInRoutes } from './sign-ins.ts';
 import { signingKeyRoutes } from './signing-keys.ts';
 import { tenantRoutes } from './tenants.ts';
@@ -55,6 +60,11 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...requestRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
+    ...connectionRoutes(options),
+    ...claimMappingRoutes(options),
+    ...signInPolicyRoutes(options),
+    ...domainRoutes(options),
+    ...productRoutes(options),
     ...changeRoutes(options),
     ...reconciliationRoutes(options),
     ...signInRoutes(options),

@@ -59,7 +59,10 @@ export type Noun =
   | 'request'
   | 'pull'
   | 'reconciliation'
-  | 'session';
+  | 'domain'
+  | 'product'
+  | 'session'
+  | 'connection';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {
@@ -176,6 +179,16 @@ export function unknownKind(kind: string, kinds: readonly string[]): Problem {
     'Kind of directory not available',
     `There is no kind of directory "${kind}" here. There are: ${kinds.join(', ')}. Nothing was written.`,
     { errors: [{ path: '/kind', message: `must be one of ${kinds.join(', ')}` }] },
+  );
+}
+
+/** What an operator gave was understood, but the identity provider that it names does not bear it out. */
+export function idpRefused(detail: string): Problem {
+  return problem(
+    422,
+    'identity-provider-refused',
+    'The identity provider does not answer as a sign-in needs it',
+    `${detail} Nothing was written.`,
   );
 }
 

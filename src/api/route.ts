@@ -11,6 +11,7 @@ import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
 import type { Sessions } from '../session/session.ts';
+import type { TxtResolver } from '../tenant/domain.ts';
 import type { Principal, Scope } from '../tenant/scope.ts';
 import type { TenantFacts } from '../tenant/tenant.ts';
 import type { Problem } from './problem.ts';
@@ -26,9 +27,17 @@ export interface ApiOptions {
     | 'replaceAttributeMappings'
     | 'replay'
     | 'signIn'
+    | 'setStatus'
+    | 'signInPolicy'
+    | 'replaceSignInPolicy'
+    | 'claimMappings'
+    | 'planClaimMappings'
+    | 'replaceClaimMappings'
   >;
   sessions: Sessions;
   queue: Pick<LaneQueue, 'wake'>;
+  /** Where the records that prove domains are looked up. */
+  resolver: TxtResolver;
   /** Which kinds of directories can be pulled. */
   connectors: Connectors;
   reconciler: Pick<Reconciler, 'request' | 'find' | 'list' | 'items' | 'approve'>;

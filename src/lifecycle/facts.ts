@@ -14,7 +14,7 @@ import {
 } from './profile.ts';
 import { claimNames, defaultSignInPolicy, type SignInRules } from './sign-in-policy.ts';
 import * as sql from './statements.ts';
-import { keysAt, type RememberedLink } from './who.ts';
+import { keysAt, objectIdForm, type RememberedLink } from './who.ts';
 
 export interface ActualMember {
   id: string;
@@ -69,8 +69,6 @@ export interface Facts {
 /** Of a connection without `pulled`. */
 type Directories = Map<string, { provider: string; pulled?: boolean }>;
 
-/** Object ids of Okta and Entra ID: no two providers give one twice. */
-const OBJECT_ID = /^(00u[A-Za-z0-9]{17}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i;
 type Ask = <T extends pg.QueryResultRow>(name: string, text: string, ...values: unknown[]) => Promise<T[]>;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -226,7 +224,8 @@ async function keepUsers(
       directoryId: row.directory_id,
       login: directory.pulled === undefined,
       provider: directory.provider,
-      pulled: directory.pulled ?? (directory.provider === 'primary' && OBJECT_ID.test(row.external_id ?? '')),
+      pulled:
+        directory.pulled ?? (directory.provider === 'primary' && objectIdForm(row.external_id) !== undefined),
       active: row.active,
       userName: row.user_name,
       userNameKey: row.user_name_key,
@@ -241,7 +240,7 @@ async function keepUsers(
   }
 }
 
-/** Users of other directories that share a key, now or before, with those asked for. */
+/** Users of other directories that share a key, now or before, or an external id with those asked for. */
 async function sharersOf(
   ask: Ask,
   facts: Facts,
@@ -251,15 +250,21 @@ async function sharersOf(
   const askers = new Map<string, Set<string>>();
   const emails = new Set<string>();
   const userNames = new Set<string>();
+  const externalIds = new Set<string>();
+  const asId = (externalId: string | null) => `id ${externalId}`;
+  const asks = (key: string, user: SourceUser) =>
+    askers.set(key, (askers.get(key) ?? new Set()).add(user.directoryId));
   for (const id of asked) {
     const user = facts.users.get(id);
     if (!user) continue;
     for (const keys of [user, ...user.former]) {
       userNames.add(keys.userNameKey);
       if (keys.emailKey !== null) emails.add(keys.emailKey);
-      for (const key of [keys.userNameKey, keys.emailKey ?? '']) {
-        askers.set(key, (askers.get(key) ?? new Set()).add(user.directoryId));
-      }
+      for (const key of [keys.userNameKey, keys.emailKey ?? '']) asks(key, user);
+    }
+    if (user.externalId !== null) {
+      externalIds.add(user.externalId);
+      asks(asId(user.externalId), user);
     }
   }
   if (userNames.size === 0) return [];
@@ -269,15 +274,14 @@ async function sharersOf(
     [...emails],
     [...userNames],
     [...directories.keys()],
+    [...externalIds],
   );
   // Two present users of one directory are two people: only another directory's user matters.
   return found.filter((row) => {
-    const from = new Set([
-      ...(askers.get(row.user_name_key) ?? []),
-      ...(askers.get(row.email_key ?? '') ?? []),
-    ]);
+    const keys = [row.user_name_key, row.email_key ?? '', asId(row.external_id)];
+    const from = new Set(keys.flatMap((key) => [...(askers.get(key) ?? [])]));
     from.delete(row.directory_id);
-    const byFormerKey = !askers.has(row.user_name_key) && !askers.has(row.email_key ?? '');
+    const byFormerKey = !keys.some((key) => askers.has(key));
     return !facts.users.has(row.id) && (from.size > 0 || byFormerKey);
   });
 }

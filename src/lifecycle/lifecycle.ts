@@ -12,9 +12,21 @@ import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
 import { setOperatorStatus } from './operator-status.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
-import { type Admitted, type SignedIn, type SignIn, signIn } from './sign-in.ts';
+import { type Admitted, type SignedIn, type SignIn, type SignInTrial, signIn, trySignIn } from './sign-in.ts';
+import type { SignInPolicy } from './sign-in-policy.ts';
+import {
+  type ClaimMappingInput,
+  planClaimMappings,
+  readClaimMappings,
+  readSignInPolicy,
+  replaceClaimMappings,
+  replaceSignInPolicy,
+} from './sign-in-rules.ts';
 
-export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal } from './sign-in.ts';
+export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal, SignInTrial } from './sign-in.ts';
+export type { SignInPolicy } from './sign-in-policy.ts';
+export type { ClaimMappingInput } from './sign-in-rules.ts';
+export type { TieRule } from './who.ts';
 
 /** Functions of this room, for the migrate step. */
 export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
@@ -93,12 +105,21 @@ export interface Lifecycle {
     request: SignIn,
     open: (client: pg.ClientBase, admitted: Admitted) => Promise<T>,
   ): Promise<SignedIn<T>>;
+  /** What a sign-in would come to; writes nothing. A paused connection is tried as if it were not. */
+  trySignIn(request: SignIn): Promise<SignInTrial>;
   /** What an operator says of a member; see operator-status.ts. Undefined: no such member. */
   setStatus(
     at: { tenantId: string; memberId: string },
     status: MemberStatus,
     actor: string,
   ): Promise<MemberStatus | undefined>;
+  signInPolicy(tenantId: string): Promise<SignInPolicy>;
+  /** False when its required connection is not the tenant's. Wake the lane afterwards, as after the mappings. */
+  replaceSignInPolicy(tenantId: string, policy: SignInPolicy, actor: string): Promise<boolean>;
+  claimMappings(tenantId: string): Promise<ClaimMappingInput[]>;
+  planClaimMappings(tenantId: string, mappings: ClaimMappingInput[]): Promise<Plan>;
+  /** Replaces the tenant's whole set; answers connections that are not the tenant's, and has written nothing then. */
+  replaceClaimMappings(tenantId: string, mappings: ClaimMappingInput[], actor: string): Promise<string[]>;
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
@@ -108,13 +129,17 @@ export interface Lifecycle {
     directoryId: string,
     mappings: readonly AttributeMappingInput[],
   ): Promise<AttributePlan>;
-  /** Replaces the directory's whole set, with its change row; false when it has gone. Wake the lane afterwards. */
+  /**
+   * Replaces the directory's whole set, with its change row. Wake the lane afterwards.
+   * @param schemas as stored, by which the paths were resolved; 'moved' when the directory has others by now
+   */
   replaceAttributeMappings(
     tenantId: string,
     directoryId: string,
     mappings: readonly AttributeMappingInput[],
+    schemas: unknown,
     actor: string,
-  ): Promise<boolean>;
+  ): Promise<'written' | 'not_found' | 'moved'>;
   /** Puts a parked change back into its lane; false when there is no such parked change in this tenant. */
   replay(tenantId: string, changeId: string, actor: string): Promise<boolean>;
 }
@@ -133,13 +158,18 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
       return rows.map((r) => r.id);
     },
     signIn: (request, open) => signIn(db, options.observer, request, open),
+    trySignIn: (request) => trySignIn(db, request),
     setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
+    signInPolicy: (tenantId) => db.tenant(tenantId, (client) => readSignInPolicy(client, tenantId)),
+    replaceSignInPolicy: (tenantId, policy, actor) => replaceSignInPolicy(db, tenantId, policy, actor),
+    claimMappings: (tenantId) => readClaimMappings(db, tenantId),
+    planClaimMappings: (tenantId, mappings) => planClaimMappings(db, tenantId, mappings),
+    replaceClaimMappings: (tenantId, mappings, actor) => replaceClaimMappings(db, tenantId, mappings, actor),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>
       planAttributeMappings(db, tenantId, directoryId, mappings),
-    replaceAttributeMappings: (tenantId, directoryId, mappings, actor) =>
-      replaceAttributeMappings(db, tenantId, directoryId, mappings, actor),
+    replaceAttributeMappings: (...mappings) => replaceAttributeMappings(db, ...mappings),
     replay: (tenantId, changeId, actor) =>
       db.tenant(tenantId, async (client) => {
         const { rowCount } = await client.query(

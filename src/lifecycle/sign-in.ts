@@ -9,10 +9,13 @@ import type pg from 'pg';
 import type { Database } from '../database/database.ts';
 import { type LoginProfile, loginId, takeLogin } from '../directory/login.ts';
 import { newId } from '../id/id.ts';
+import { standings } from './converge.ts';
 import { appliedChange, BEGIN, isTransient, makeEffective } from './effect.ts';
+import type { Facts } from './facts.ts';
 import type { LifecycleObserver } from './lifecycle.ts';
 import type { SignInPolicy } from './sign-in-policy.ts';
 import type { ChangeRow } from './statements.ts';
+import type { TieRule } from './who.ts';
 
 export interface SignIn {
   tenantId: string;
@@ -60,6 +63,17 @@ export type SignedIn<T> =
   | { outcome: 'ok'; member: SignedInMember; value: T }
   | { outcome: 'refused'; reason: SignInRefusal; memberId: string | null };
 
+/** What a sign-in would come to. */
+export type SignInTrial =
+  | {
+      outcome: 'ok';
+      member: SignedInMember;
+      /** How the person was recognised; `new`: nobody knew them. */
+      rule: TieRule;
+      grants: { role: string; because: string }[];
+    }
+  | { outcome: 'refused'; reason: SignInRefusal; memberId: string | null };
+
 interface MemberRow {
   id: string;
   email: string | null;
@@ -99,11 +113,52 @@ export async function signIn<T>(
   }
 }
 
+/** $1 tenant, $2 member. Index: role_grant_once. */
+const GRANTS =
+  'select role, because from role_grant where tenant_id = $1 and member_id = $2 order by role, because';
+
+/**
+ * What {@link signIn} would come to, a pause of the connection apart: done as it is done, and always rolled back.
+ * @throws what the database throws
+ */
+export async function trySignIn(db: Database, request: SignIn): Promise<SignInTrial> {
+  let trial: SignInTrial | undefined;
+  const undo = new Error('a trial is always rolled back');
+  const look = async (client: pg.ClientBase, { member, userId, tenantId }: Admitted, facts: Facts) => {
+    const grants = await client.query<{ role: string; because: string }>(GRANTS, [tenantId, member.id]);
+    const known = facts.links.has(userId);
+    const rule = known ? 'link' : (standings(facts, facts).identity.rules.get(userId) ?? 'new');
+    trial = { outcome: 'ok', member, rule, grants: grants.rows };
+    throw undo;
+  };
+  for (let transientLeft = 2; ; transientLeft -= 1) {
+    try {
+      const ended = await attempt(db, silent, request, look, true);
+      if (ended.outcome === 'refused') return ended;
+    } catch (error) {
+      if (error === undo && trial) return trial;
+      if (!isTransient(error) || transientLeft === 0) throw error;
+    }
+  }
+}
+
+/** A connection is best tested before it is opened. The lock of sign-ins comes first, as everywhere. */
+async function unpause(client: pg.ClientBase, tenantId: string, connectionId: string): Promise<void> {
+  await client.query(
+    `select set_config('lockstep.tenant', $1, true), pg_advisory_xact_lock_shared(hashtextextended($2, 0))`,
+    [tenantId, connectionId],
+  );
+  await client.query('update connection set paused_at = null where id = $1', [connectionId]);
+}
+
+const silent: LifecycleObserver = { applied() {}, parked() {}, ownerLost() {} };
+
 async function attempt<T>(
   db: Database,
   observer: LifecycleObserver,
   request: SignIn,
-  open: (client: pg.ClientBase, admitted: Admitted) => Promise<T>,
+  open: (client: pg.ClientBase, admitted: Admitted, facts: Facts) => Promise<T>,
+  trial = false,
 ): Promise<SignedIn<T>> {
   const { tenantId, connectionId, profile } = request;
   const client = await db.pool.connect();
@@ -114,6 +169,7 @@ async function attempt<T>(
   };
   try {
     await client.query(BEGIN);
+    if (trial) await unpause(client, tenantId, connectionId);
     const taken = await takeLogin<ChangeRow & { outcome: 'ok' | 'unknown' | 'paused' }>(
       client,
       { tenantId, connectionId },
@@ -134,7 +190,7 @@ async function attempt<T>(
     const refused = refusalOf(policy, connectionId, profile.email, rows[0]);
     if (refused) return await giveUp(refused, rows[0]?.id ?? null);
     const member = admittedMember(rows[0]);
-    const value = await open(client, { member, userId, connectionId, tenantId, policy });
+    const value = await open(client, { member, userId, connectionId, tenantId, policy }, facts);
     await client.query('commit');
     observer.applied([appliedChange(taken, takenAt, new Date())]);
     if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);

@@ -65,14 +65,18 @@ export interface UserRow {
 export const USERS_BY_ID = `select ${USER_COLUMNS} from mirror_user u where u.id = any ($2) and u.tenant_id = $1`;
 
 /**
- * $2 e-mail keys, $3 userName keys, $4 directories: everybody who has one of these now or had it before.
- * Indexes: mirror_user_email, unique (directory_id, user_name_key) once a directory, mirror_former_email, …_user_name.
+ * $2 e-mail keys, $3 userName keys, $4 directories, $5 external ids: everybody who has one of these now, or had one of the
+ * keys before. Indexes: mirror_user_email, unique (directory_id, user_name_key) and mirror_user_external_id once a
+ * directory, mirror_former_email, …_user_name.
  */
 export const SHARERS = `
   select ${USER_COLUMNS} from mirror_user u where u.tenant_id = $1 and u.email_key = any ($2)
   union
   select ${USER_COLUMNS} from unnest($4::uuid[]) d
     join mirror_user u on u.directory_id = d and u.user_name_key = any ($3)
+  union
+  select ${USER_COLUMNS} from unnest($4::uuid[]) d
+    join mirror_user u on u.directory_id = d and u.external_id = any ($5)
   union
   select ${USER_COLUMNS} from mirror_user u where u.tenant_id = $1 and u.id in (
     select f.user_id from mirror_former_key f

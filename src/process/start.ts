@@ -25,18 +25,21 @@ import { scimRouter } from '../scim/scim.ts';
 import { jwksRouter } from '../session/jwks.ts';
 import { startLogoutSender } from '../session/logout.ts';
 import { openSessions } from '../session/session.ts';
+import { ssoRouter } from '../sso/sso.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
 import { listDirectories } from '../tenant/directory-settings.ts';
+import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
+import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
 import { startReconcileScheduler } from './reconciliations.ts';
-import { type Stoppable, startFallback, startScheduler } from './scheduler.ts';
+import { every, type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
 export const allRoles = ['api', 'worker', 'scheduler'] as const;
@@ -64,6 +67,8 @@ export interface Lockstep {
 const WORKER_CONCURRENCY = 8;
 /** Directories that one process pulls at once: mostly waiting for their sources, so that a slow one delays nobody. */
 const PULL_CONCURRENCY = 32;
+/** Between looks for names whose proof is due for another look. */
+const DOMAINS_MS = 600_000;
 const HTTP_PATIENCE_MS = 10_000;
 /** Whatever does not close by then does not keep the rest from closing. Above every patience within. */
 const CLOSE_PATIENCE_MS = 20_000;
@@ -103,6 +108,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the embedded PostgreSQL', () => access.stop());
     const db = await openDatabase(access);
     onOpened('the database', () => db.close());
+    const resolver = openResolver(config.dnsServers);
     const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
 
     const queueUrl: LaneQueueUrl = config.redisUrl
@@ -168,6 +174,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
+      boundHeap();
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
       background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
@@ -189,6 +196,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
         }),
         startPullScheduler({ db, pulls, queue: pullQueue, onError }),
         startReconcileScheduler({ db, reconciler, queue: pullQueue, onError }),
+        every(
+          DOMAINS_MS,
+          async () => void (await recheckDomains(db, resolver)),
+          (error) => onError('looking at the proofs of domains again', error),
+        ),
       );
     }
     onOpened('workers and scheduler', async () => {
@@ -243,6 +255,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           sessions,
           reconciler,
           queue,
+          resolver,
           connectors,
           pullQueue,
           log,
@@ -250,6 +263,10 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
         }),
       );
       app.use(jwksRouter({ keys: sessions.keys, onError }));
+      app.use(
+        '/sso',
+        ssoRouter({ db, credentials, lifecycle, sessions, observer: metrics.sessions, log, ...face }),
+      );
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }

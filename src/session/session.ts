@@ -78,7 +78,8 @@ export type EndReason =
 
 /** What the metrics are told of a sign-in that has come to its end. */
 export interface ObservedSignIn {
-  method: 'oidc' | 'saml' | 'posted' | 'switch';
+  /** `none`: refused before it was known by which. */
+  method: 'oidc' | 'saml' | 'posted' | 'switch' | 'none';
   /** `ok`, or the reason of the refusal: few, and none that a caller makes up. */
   outcome: string;
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiRoutes } from '../../src/api/api.ts';
+import { defaultSignInPolicy } from '../../src/lifecycle/sign-in-policy.ts';
 import { scopeNames } from '../../src/tenant/scope.ts';
 import { findTenant } from '../../src/tenant/tenant.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
@@ -67,6 +68,8 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   const directory = { tenantId: lane.tenantId, directoryId: lane.directory.id };
   const planned = await api.reconciler.request(directory, 'plan', 'test');
   await api.reconciler.turn(lane.directory.id, new AbortController().signal);
+  const name = `${lane.tenantId}.example.com`;
+  await api.operator('POST', `/tenants/${lane.tenantId}/domains`, { name });
   const session = await openTestSession(api.db, api.sessions, lane, 'ada');
   expect(session.member.id).toBe(member);
   const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
@@ -77,6 +80,10 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     client: client.body.clientId as string,
     member,
     role: 'support',
+    use: 'email',
+    name,
+    product: randomUUID(),
+    connection: await lane.connect(),
     change: change.rows[0]?.id ?? '',
     key: key.body.id,
     request,
@@ -93,6 +100,10 @@ const nobody: Record<string, string> = {
   client: randomUUID(),
   member: randomUUID(),
   role: 'support',
+  use: 'host',
+  name: 'nobody.example.com',
+  product: randomUUID(),
+  connection: randomUUID(),
   change: '9000000000000000000',
   key: randomUUID(),
   request: randomUUID(),
@@ -104,11 +115,20 @@ const nobody: Record<string, string> = {
 const bodies: Record<string, unknown> = {
   createTenant: { slug: 'x', name: 'X' },
   createDirectory: { kind: 'scim', name: 'X' },
+  createConnection: { kind: 'oidc', name: 'X', config: {} },
+  changeConnection: { name: 'X' },
+  testConnection: undefined,
   changeDirectory: { name: 'X' },
   issueToken: {},
   issueClient: {},
   replaceDirectorySchemas: { extensions: [] },
   replaceAttributeMappings: [{ attribute: 'title', field: 'title' }],
+  setMemberStatus: { status: 'suspended' },
+  replaceClaimMappings: [{ claim: 'c', value: 'v', role: 'y' }],
+  replaceSignInPolicy: { ...defaultSignInPolicy },
+  addDomain: { name: 'another.example.com' },
+  createProduct: { name: 'app', returnTo: ['https://app.example.com'] },
+  changeProduct: { name: 'app', returnTo: ['https://app.example.com'] },
   replaceRoleMappings: [{ group: 'x', role: 'y' }],
   issueKey: { scopes: ['members:read'] },
   requestPull: { mode: 'full' },
@@ -149,7 +169,8 @@ describe('an id of another tenant answers the same bytes as an unknown one', () 
   for (const route of routes) {
     const names = [...route.path.matchAll(/\{(\w+)\}/g)]
       .map(([, name]) => name ?? '')
-      .filter((n) => n !== 'role');
+      // A product is the deployment's: whoever may change one may change all.
+      .filter((n) => !['role', 'use', 'product'].includes(n));
     for (const name of names) {
       for (const query of [
         '',
@@ -194,7 +215,7 @@ test('a foreign directory in a mapping answers as an unknown one', async () => {
 });
 
 test('no list shows anything of another tenant', async () => {
-  const theirs = Object.entries(ids.foreign).filter(([name]) => name !== 'role' && name !== 'change');
+  const theirs = Object.entries(ids.foreign).filter(([name]) => !['role', 'change', 'use'].includes(name));
   for (const route of routes.filter((r) => r.method === 'get')) {
     const got = await a('GET', fillIn(route.path, ids.own));
     expect(got.status, route.path).toBe(200);
@@ -206,9 +227,16 @@ test('no list shows anything of another tenant', async () => {
 test('the same key does all of this in its own tenant, so that the refusals above mean something', async () => {
   const expected: Record<string, number> = {
     createTenant: 403,
+    // Its identity provider is asked first; test/sso does it with one that answers.
+    createConnection: 422,
     // Its plan has nothing that waits for an approval.
     approveReconciliation: 409,
     deleteTenant: 403,
+    createProduct: 403,
+    changeProduct: 403,
+    deleteProduct: 403,
+    // Nobody has written its record.
+    verifyDomain: 409,
     // A SCIM directory is not pulled; test/pull/api.test.ts does these with one that is.
     requestPull: 409,
     releaseQuarantine: 409,

@@ -10,8 +10,10 @@ import { openReconciler } from '../../src/reconcile/reconcile.ts';
 import { jwksRouter } from '../../src/session/jwks.ts';
 import { openKeys } from '../../src/session/keys.ts';
 import { openSessions } from '../../src/session/session.ts';
+import { openResolver } from '../../src/tenant/domain.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
 import { openTestDatabase } from '../harness/database.ts';
+import { startDns } from '../harness/dns.ts';
 import { testCredentials } from '../harness/tenant.ts';
 import { testConnectors } from '../pull/rig.ts';
 import { openApiChecker } from './checker.ts';
@@ -65,6 +67,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
   const keys = openKeys({ system: db.system, credentials: testCredentials, leadSeconds: 0 });
   const sessions = openSessions({ db, credentials: testCredentials, issuer: url, keys });
+  const dns = await startDns();
   const woken: string[] = [];
   const pulled: string[] = [];
   const logged: unknown[] = [];
@@ -77,6 +80,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       lifecycle,
       sessions,
       queue: { wake: (tenantId) => woken.push(tenantId) },
+      resolver: openResolver([dns.address]),
       reconciler,
       connectors: testConnectors,
       pullQueue: { wake: (directoryId) => pulled.push(directoryId) },
@@ -121,6 +125,8 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     reconciler,
     url,
     woken,
+    /** Where domains are proved. */
+    dns,
     /** Directories that were woken to be pulled. */
     pulled,
     logged,
