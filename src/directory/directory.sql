@@ -7,6 +7,8 @@
 -- it: measured at 10,000 users 5 to 10 ms a write instead of 0.7. For the same reason a look-up by id keeps the
 -- directory from the indexes that begin with it (`(directory_id = …) is true`), and no index of mirror_user begins with
 -- the tenant, whom row-level security adds to every query: PATCH right after an import 22 ms → 2, GET by id 3.6 → 0.7.
+-- One plan is kept for all calls (force_generic_plan): PostgreSQL holds an array of one for cheaper than one of unknown
+-- length, and would plan with each call: reading one user 404 µs, with it 104.
 
 -- Lets a SCIM caller in: token genuine, alive and of this directory, directory not paused. Sets the tenant for the
 -- rest of the transaction. Answers 'ok', 'unknown', 'revoked', 'expired', 'paused', or 'moved' when the directory's
