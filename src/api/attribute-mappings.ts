@@ -12,7 +12,7 @@ import type { ResourceSchemas } from '../scim/schema/schema.ts';
 import { findDirectory } from '../tenant/directory-settings.ts';
 import { readSchemas } from '../tenant/schema-settings.ts';
 import { resolveAttributePath } from './attribute-path.ts';
-import { type FieldError, invalid, notFound } from './problem.ts';
+import { conflict, type FieldError, invalid, notFound } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
 import { profile, text, uuid } from './schema.ts';
 import { settingsOf } from './schemas.ts';
@@ -104,8 +104,21 @@ export function attributeMappingRoutes({ db, lifecycle, queue }: ApiOptions): Ro
         if (query.dryRun === 'true') {
           return reply(200, await lifecycle.planAttributeMappings(tenant.id, params.directory, inputs));
         }
-        const written = await lifecycle.replaceAttributeMappings(tenant.id, params.directory, inputs, actor);
-        if (!written) return notFound('directory');
+        const written = await lifecycle.replaceAttributeMappings(
+          tenant.id,
+          params.directory,
+          inputs,
+          stored,
+          actor,
+        );
+        if (written === 'not_found') return notFound('directory');
+        if (written === 'moved') {
+          return conflict(
+            'schemas-moved',
+            'The schemas of the directory were replaced while its attribute mappings were checked against them. ' +
+              'Nothing was written; repeat the request.',
+          );
+        }
         queue.wake(tenant.id);
         return reply(200, { items: await readMappings(db, tenant.id, params.directory) });
       },

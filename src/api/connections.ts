@@ -12,6 +12,7 @@ import {
 } from '../sso/connection.ts';
 import { type ConnectionKind, patchSettings, type Settings, type SettingsRead } from '../sso/kind.ts';
 import { connectionKinds, kindOf } from '../sso/kinds.ts';
+import { refreshMetadata } from '../sso/saml/idp.ts';
 import { sealTest, TEST_LINK_SECONDS } from '../sso/test-link.ts';
 import { conflict, idpRefused, invalid, notFound, type Problem } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
@@ -80,7 +81,10 @@ const newConnection = z.strictObject({
   config: config.meta({
     description:
       'Kind "oidc": issuer, clientId, clientSecret or privateKey (PEM or JWK), and if need be keyId, scopes, claims ' +
-      '{email, userName, displayName, objectId} (names of claims), authorizationParams, userinfo (false: not asked)',
+      '{email, userName, displayName, objectId} (names of claims), authorizationParams, userinfo (false: not asked). ' +
+      'Kind "saml": metadataUrl or metadataXml, or entityId, ssoUrl and certificates (all are believed, so that one can ' +
+      'follow another), and if need be signRequests, idpInitiated, allowSha1, forceAuthn, nameIdFormat, attributes ' +
+      '{subject, email, userName, displayName, objectId} (names of attributes)',
   }),
   provider: provider.optional(),
   defaultRole: defaultRole.optional(),
@@ -227,6 +231,24 @@ export function connectionRoutes(options: ApiOptions): Route[] {
         }
         queue.wake(tenant.id);
         return reply(204);
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/tenants/{tenant}/connections/{connection}/refresh-metadata',
+      id: 'refreshConnectionMetadata',
+      summary: 'Read the metadata of a SAML connection again',
+      description:
+        'Asks its metadataUrl now. It is asked by itself once a day, and when a message is signed with a certificate that is ' +
+        'not known.',
+      scope: 'connections:write',
+      answers: { 200: { description: 'The connection as it is now', schema: connectionSchema } },
+      async handle({ tenant, params, actor, baseUrl }) {
+        const found = await findConnection(db, tenant.id, params.connection);
+        if (!found || found.kind === 'posted') return notFound('connection');
+        const refreshed = await refreshMetadata(db, credentials, found, actor);
+        if (!refreshed.ok) return idpRefused(refreshed.detail);
+        return reply(200, shown(refreshed.connection, tenant.slug, baseUrl));
       },
     }),
     route({

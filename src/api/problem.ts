@@ -61,6 +61,7 @@ export type Noun =
   | 'reconciliation'
   | 'domain'
   | 'product'
+  | 'session'
   | 'connection';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
@@ -105,6 +106,34 @@ export function unauthorised(why: 'missing' | 'unknown' | 'revoked' | 'expired')
 
 export function forbidden(detail: string): Problem {
   return problem(403, 'forbidden', 'Forbidden', detail);
+}
+
+export function lacksScope(scope: string): Problem {
+  return forbidden(
+    `This needs a key with the scope ${scope}. Ask an operator for one (POST /v1/keys). Nothing was written.`,
+  );
+}
+
+/** @param name says why, for programs */
+export function refused(name: string, title: string, detail: string): Problem {
+  return problem(403, name, title, detail);
+}
+
+/** What a session's own token cannot do, because it is none or its session has ended. */
+export function tokenRefused(name: string, title: string, detail: string): Problem {
+  return problem(401, name, title, detail, {
+    headers: { 'www-authenticate': 'Bearer realm="lockstep", error="invalid_token"' },
+  });
+}
+
+export function heldOff(seconds: number): Problem {
+  return problem(
+    429,
+    'held-off',
+    'Too many failures',
+    `Too many tokens that are not known here came from this address. Try again in ${seconds} s. Nothing was written.`,
+    { headers: { 'retry-after': String(seconds) } },
+  );
 }
 
 export function invalid(errors: FieldError[]): Problem {

@@ -27,6 +27,7 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   connection: id('connection'),
   use: { noun: 'domain', schema: z.enum(['email', 'host']) },
   name: { noun: 'domain', schema: text(253) },
+  session: id('session'),
   role: { noun: 'role', schema: text(100) },
 };
 

@@ -78,6 +78,10 @@ export interface Context<Path extends string, Query, Body> {
   params: Record<Exclude<ParamNames<Path>, 'tenant'>, string>;
   query: Query;
   body: Body;
+  /** The bearer key as it was presented. */
+  presented: string;
+  /** The address that the request comes from. */
+  source: string;
   /** Scheme and authority under which the caller reaches us; no slash at the end. */
   baseUrl: string;
 }
@@ -98,6 +102,8 @@ export interface Spec<Path extends string, Query extends z.ZodObject, Body exten
   description?: string;
   /** The scope that a narrower key needs; null for a route that needs no key at all. */
   scope: Scope | null;
+  /** The handler checks key and scope, in the statement that answers: for a route whose speed is the product's. */
+  checksKey?: boolean;
   /** Unknown parameters are refused, with or without this. */
   query?: Query;
   body?: Body;
@@ -117,6 +123,8 @@ export interface UntypedContext {
   params: Record<string, string>;
   query: unknown;
   body: unknown;
+  presented: string;
+  source: string;
   baseUrl: string;
 }
 

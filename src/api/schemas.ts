@@ -1,12 +1,15 @@
 /** /v1/tenants/{tenant}/directories/{directory}/schemas: what a directory's resources have beside the standard. */
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import {
   checkSchemaSettings,
+  directorySchemas,
   noSchemaSettings,
   retiredBetween,
   type SchemaSettings,
 } from '../scim/schema/directory-schemas.ts';
 import { readSchemas, replaceSchemas } from '../tenant/schema-settings.ts';
+import { resolveAttributePath } from './attribute-path.ts';
 import { conflict, invalid, notFound } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
 import { text } from './schema.ts';
@@ -88,7 +91,7 @@ export function schemaRoutes({ db }: ApiOptions): Route[] {
       summary: 'Replace what a directory has beside the standard schemas',
       description:
         'The body is the whole set; it is advertised in the directory’s /Schemas and /ResourceTypes and enforced from ' +
-        'the next SCIM request on. A set that has no place for values which resources have is refused (409).',
+        'the next SCIM request on. A set that has no place for values which resources have, or for what attribute mappings take, is refused (409).',
       scope: 'directories:write',
       body: settings,
       answers: { 200: { description: 'The new set', schema: settings } },
@@ -101,10 +104,24 @@ export function schemaRoutes({ db }: ApiOptions): Route[] {
           params.directory,
           body,
           (before) => retiredBetween(settingsOf(before), body),
+          (attribute, path) => {
+            const resolved = resolveAttributePath(directorySchemas(body).User, attribute);
+            return resolved.ok && isDeepStrictEqual(resolved.value, path);
+          },
           actor,
         );
         if (replaced.outcome === 'not_found') return notFound('directory');
         if (replaced.outcome === 'ok') return reply(200, body);
+        if (replaced.outcome === 'mapped') {
+          const named = replaced.mappings.slice(0, 10).map((m) => `${m.attribute} (field ${m.field})`);
+          const more = replaced.mappings.length - named.length;
+          return conflict(
+            'schema-mapped',
+            `Attribute mappings of the directory take what the new set has no place for, or has otherwise: ` +
+              `${named.join(', ')}${more > 0 ? ` and ${more} more` : ''}. Take them out of its attribute-mappings first ` +
+              '(a dry run there shows whose profiles that clears), or keep the attributes as they are. Nothing was written.',
+          );
+        }
         const { path, resources } = replaced;
         const name = path.attribute === null ? path.extension : `${path.extension}:${path.attribute}`;
         return conflict(

@@ -1,6 +1,7 @@
 /**
  * Groups concurrent calls of one lane of work into one: while a call is under way, those that arrive wait and go
- * together in the next. Nothing waits for a timer, so a single caller pays nothing.
+ * together in the next, and so do those whose requests the process reads from their sockets in one go. Nothing waits
+ * for a timer, so a single caller pays nothing.
  */
 
 export interface BatchOptions<In> {
@@ -28,6 +29,8 @@ interface Lane<In, Out> {
   /** When the newest call under way started. */
   startedAt: number;
   timer: NodeJS.Timeout | undefined;
+  /** Whether a call is about to start. */
+  starting: boolean;
   waiting: Waiting<In, Out>[];
 }
 
@@ -84,6 +87,16 @@ export function batch<In, Out>(
       });
   }
 
+  /** Answers that went out together bring their callers' next requests together: the first of them is not all of them. */
+  function startSoon(key: string, lane: Lane<In, Out>): void {
+    if (lane.starting) return;
+    lane.starting = true;
+    setImmediate(() => {
+      lane.starting = false;
+      start(key);
+    });
+  }
+
   function take(lane: Lane<In, Out>): Waiting<In, Out>[] {
     if (!options.identity) return lane.waiting.splice(0, options.limit);
     const taken: Waiting<In, Out>[] = [];
@@ -101,9 +114,15 @@ export function batch<In, Out>(
 
   return (key, input) =>
     new Promise((resolve, reject) => {
-      const lane = lanes.get(key) ?? { running: 0, startedAt: 0, timer: undefined, waiting: [] };
+      const lane = lanes.get(key) ?? {
+        running: 0,
+        startedAt: 0,
+        timer: undefined,
+        starting: false,
+        waiting: [],
+      };
       lanes.set(key, lane);
       lane.waiting.push({ input, resolve, reject });
-      start(key);
+      startSoon(key, lane);
     });
 }

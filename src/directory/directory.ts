@@ -6,11 +6,14 @@
  * A promise that resolves with outcome 'ok' means that mirror row and change row are durable.
  */
 import type pg from 'pg';
+import { type Activate, openActivate } from './activate.ts';
 import { batch } from './batch.ts';
 import { bits, type Caller, callerKey, callerValues, type Proof, proofValues } from './caller.ts';
+import { retryDeadlock } from './deadlock.ts';
 import { type Find, openFind } from './find.ts';
 import { type Stored, type StoredRow, stored } from './stored.ts';
 
+export type { Activate, Activated } from './activate.ts';
 export { bits, type Caller, type Proof } from './caller.ts';
 export type { LookedUp, LookupKey } from './find.ts';
 export type { Stored } from './stored.ts';
@@ -89,7 +92,7 @@ export type GroupWritten =
       changes: Changes;
     }
   | { outcome: 'unknown_members'; unknown: string[] }
-  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' | 'contains_itself' };
 
 export type Read = { outcome: 'ok'; row: Stored } | { outcome: Refused | 'not_found' };
 /** `key`: what the query said of the row's place in its order. */
@@ -130,6 +133,8 @@ export interface DirectoryStore {
     before: Pick<UserFacts, 'userName' | 'active' | 'emailKeys'>,
     receivedAt: Date,
   ): Promise<Written>;
+  /** Makes a user active or inactive without having read it, where nothing else would change with that. */
+  activateUser: Activate;
   readUser(caller: Caller, id: string): Promise<Read>;
   deleteUser(caller: Caller, id: string, version: number | null, receivedAt: Date): Promise<Written>;
   applyGroup(
@@ -190,7 +195,7 @@ type GroupResult =
       updated_at: string;
     } & ChangesResult)
   | { outcome: 'unknown_members'; unknown: string[] }
-  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' };
+  | { outcome: Refused | 'uniqueness' | 'stale' | 'not_found' | 'contains_itself' };
 
 export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): DirectoryStore {
   type UserRow = Record<string, unknown> & { id: string };
@@ -395,6 +400,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       }
     },
 
+    activateUser: openActivate(pool, onCommitted),
+
     readUser: (caller, id) => readGrouped(callerKey(caller), { caller, id }),
 
     async deleteUser(caller, id, version, receivedAt) {
@@ -504,15 +511,4 @@ function isRefusal(error: unknown): boolean {
 
 function isUniqueViolation(error: unknown): boolean {
   return (error as { code?: string }).code === '23505';
-}
-
-/** A deleted user's groups are locked group by group: two writers may wait for each other, and one is told to retry. */
-async function retryDeadlock<T>(work: () => Promise<T>): Promise<T> {
-  for (let attempt = 1; ; attempt += 1) {
-    try {
-      return await work();
-    } catch (error) {
-      if ((error as { code?: string }).code !== '40P01' || attempt >= 4) throw error;
-    }
-  }
 }

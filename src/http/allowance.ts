@@ -1,26 +1,28 @@
-/** Allowances that refill with time, counted in the process, by a key such as a source's address; memory is bounded. */
+/** Allowances that refill with time, counted in the process: how often somebody may still fail, or ask. */
 import { performance } from 'node:perf_hooks';
 
-export interface Allowance {
-  /** Whole seconds until there is one to take; 0 when there is. */
+interface Bucket {
+  /** What is left of the allowance, and when that was so. */
+  left: number;
+  at: number;
+}
+
+export interface Allowances {
+  /** Seconds until there is one to take; 0 when there is. */
   wait(key: string): number;
   take(key: string): void;
 }
 
-/** Keys remembered at most; the oldest is forgotten. */
+/** Keys remembered at most. */
 const REMEMBERED = 50_000;
 
-/**
- * @param size how many may be taken at once
- * @param perSecond how many come back
- */
-export function openAllowance(
+/** @param size what a key may take at once; a full allowance is forgotten */
+export function openAllowances(
   size: number,
   perSecond: number,
   now: () => number = () => performance.now(),
-): Allowance {
-  /** What is left of the allowance, and when that was so. */
-  const buckets = new Map<string, { left: number; at: number }>();
+): Allowances {
+  const buckets = new Map<string, Bucket>();
   const leftOf = (key: string): number => {
     const bucket = buckets.get(key);
     return bucket ? Math.min(size, bucket.left + ((now() - bucket.at) / 1000) * perSecond) : size;
@@ -33,9 +35,14 @@ export function openAllowance(
     take(key) {
       const left = leftOf(key) - 1;
       buckets.delete(key);
-      const oldest = buckets.keys().next();
-      if (buckets.size >= REMEMBERED && !oldest.done) buckets.delete(oldest.value);
+      if (buckets.size >= REMEMBERED) forgetOldest(buckets);
       buckets.set(key, { left: Math.max(left, 0), at: now() });
     },
   };
+}
+
+/** Of a set or map that is filled in the order of use: the one that was not used for the longest time goes. */
+export function forgetOldest<K>(kept: { keys(): IterableIterator<K>; delete(key: K): boolean }): void {
+  const oldest = kept.keys().next();
+  if (!oldest.done) kept.delete(oldest.value);
 }

@@ -101,25 +101,29 @@ async function planChunk(
 
 /**
  * Replaces the directory's set; the lane must be woken afterwards.
- * @returns false when the directory has gone
+ * @param schemas as stored, by which the paths were resolved: others than those that the directory has are 'moved'
  */
 export async function replaceAttributeMappings(
   db: Database,
   tenantId: string,
   directoryId: string,
   inputs: readonly AttributeMappingInput[],
+  schemas: unknown,
   actor: string,
-): Promise<boolean> {
+): Promise<'written' | 'not_found' | 'moved'> {
   return db.tenant(tenantId, async (client) => {
     // One writer of mappings at a time, and none while a batch reads them.
     await client.query('select from lane where tenant_id = $1 for update', [tenantId]);
-    const { rowCount } = await client.query(
-      'select from directory where id = $1 and tenant_id = $2 for key share',
+    // Whoever replaces the schemas looks for mappings that lose their attribute, and must see these or be seen.
+    const { rows } = await client.query<{ schemas: unknown }>(
+      'select schemas from directory where id = $1 and tenant_id = $2 for share',
       [directoryId, tenantId],
     );
-    if (rowCount === 0) return false;
+    const [directory] = rows;
+    if (!directory) return 'not_found';
+    if (!isDeepStrictEqual(directory.schemas, schemas)) return 'moved';
     const current = await storedMappings(client, directoryId);
-    if (isDeepStrictEqual(current, byField(inputs))) return true;
+    if (isDeepStrictEqual(current, byField(inputs))) return 'written';
     await client.query('delete from attribute_mapping where directory_id = $1', [directoryId]);
     await client.query(
       `insert into attribute_mapping (id, tenant_id, directory_id, attribute, path, field)
@@ -145,7 +149,7 @@ export async function replaceAttributeMappings(
        values ($1, $2, 'mapping', 3, 'mapping', '{}', $3)`,
       [tenantId, directoryId, new Date()],
     );
-    return true;
+    return 'written';
   });
 }
 

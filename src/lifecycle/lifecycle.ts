@@ -129,13 +129,17 @@ export interface Lifecycle {
     directoryId: string,
     mappings: readonly AttributeMappingInput[],
   ): Promise<AttributePlan>;
-  /** Replaces the directory's whole set, with its change row; false when it has gone. Wake the lane afterwards. */
+  /**
+   * Replaces the directory's whole set, with its change row. Wake the lane afterwards.
+   * @param schemas as stored, by which the paths were resolved; 'moved' when the directory has others by now
+   */
   replaceAttributeMappings(
     tenantId: string,
     directoryId: string,
     mappings: readonly AttributeMappingInput[],
+    schemas: unknown,
     actor: string,
-  ): Promise<boolean>;
+  ): Promise<'written' | 'not_found' | 'moved'>;
   /** Puts a parked change back into its lane; false when there is no such parked change in this tenant. */
   replay(tenantId: string, changeId: string, actor: string): Promise<boolean>;
 }
@@ -165,8 +169,7 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>
       planAttributeMappings(db, tenantId, directoryId, mappings),
-    replaceAttributeMappings: (tenantId, directoryId, mappings, actor) =>
-      replaceAttributeMappings(db, tenantId, directoryId, mappings, actor),
+    replaceAttributeMappings: (...mappings) => replaceAttributeMappings(db, ...mappings),
     replay: (tenantId, changeId, actor) =>
       db.tenant(tenantId, async (client) => {
         const { rowCount } = await client.query(

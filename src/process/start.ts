@@ -22,6 +22,8 @@ import { openLaneQueue } from '../queue/lane-queue.ts';
 import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
+import { jwksRouter } from '../session/jwks.ts';
+import { startLogoutSender } from '../session/logout.ts';
 import { openSessions } from '../session/session.ts';
 import { ssoRouter } from '../sso/sso.ts';
 import { healthRouter } from '../status/health.ts';
@@ -32,6 +34,7 @@ import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
+import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
@@ -171,9 +174,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
+      boundHeap();
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
       background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(startLogoutSender({ db, keys: sessions.keys, issuer: sessions.issuer, onError }));
       background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
     }
     if (has('scheduler')) {
@@ -183,6 +188,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           lifecycle,
           reconciler,
           queue,
+          keys: sessions.keys,
           retentionDays: config.changeRetentionDays,
           requestRetentionDays: config.requestRetentionDays,
           onSwept: metrics.sweeperWoke,
@@ -256,6 +262,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           ...face,
         }),
       );
+      app.use(jwksRouter({ keys: sessions.keys, onError }));
       app.use(
         '/sso',
         ssoRouter({ db, credentials, lifecycle, sessions, observer: metrics.sessions, log, ...face }),

@@ -7,7 +7,7 @@
  * Counted in the process: several processes allow several times as much.
  */
 import { performance } from 'node:perf_hooks';
-import { openAllowance } from '../http/allowance.ts';
+import { forgetOldest, openAllowances } from '../http/allowance.ts';
 import { done, type Result, type ScimError } from './errors.ts';
 
 export interface AdmissionLimits {
@@ -35,7 +35,7 @@ export interface Admission {
   admit(attempt: Attempt): Result<(how: Ended) => void>;
 }
 
-/** Tokens known to be good that are remembered at most. */
+/** Good tokens remembered at most. */
 const REMEMBERED = 50_000;
 /** A directory may use this many seconds' worth of requests at once. */
 const BURST_SECONDS = 5;
@@ -44,9 +44,9 @@ export function openAdmission(
   limits: AdmissionLimits,
   now: () => number = () => performance.now(),
 ): Admission {
-  const failures = openAllowance(limits.failuresPerMinute, limits.failuresPerMinute / 60, now);
-  const failuresAnywhere = openAllowance(limits.failuresPerMinute * 10, limits.failuresPerMinute / 6, now);
-  const requests = openAllowance(limits.requestsPerSecond * BURST_SECONDS, limits.requestsPerSecond, now);
+  const failures = openAllowances(limits.failuresPerMinute, limits.failuresPerMinute / 60, now);
+  const failuresAnywhere = openAllowances(limits.failuresPerMinute * 10, limits.failuresPerMinute / 6, now);
+  const requests = openAllowances(limits.requestsPerSecond * BURST_SECONDS, limits.requestsPerSecond, now);
   const good = new Set<string>();
   const inFlight = new Map<string, number>();
 
@@ -84,13 +84,8 @@ export function openAdmission(
 }
 
 function remember(known: Set<string>, key: string): void {
-  if (known.size >= REMEMBERED) evictOldest(known);
+  if (known.size >= REMEMBERED) forgetOldest(known);
   known.add(key);
-}
-
-function evictOldest(kept: { keys(): IterableIterator<string>; delete(key: string): boolean }): void {
-  const oldest = kept.keys().next();
-  if (!oldest.done) kept.delete(oldest.value);
 }
 
 function heldOff(seconds: number): ScimError {

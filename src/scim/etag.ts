@@ -36,6 +36,11 @@ export function judge(
   return unless !== undefined && meets(unless, version) ? 'same' : 'go';
 }
 
+/** Whether a request has preconditions at all. */
+export function isConditional({ ifMatch, ifNoneMatch }: Parameters<typeof judge>[0]): boolean {
+  return readCondition(ifMatch) !== undefined || readCondition(ifNoneMatch) !== undefined;
+}
+
 export function meets(condition: Condition | undefined, version: number): boolean {
   return condition === undefined || condition === 'any' || condition.includes(version);
 }

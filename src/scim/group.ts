@@ -72,3 +72,11 @@ export function unknownMembers(ids: readonly string[]): Refusal {
     'unknown_members',
   );
 }
+
+export function containsItself(id: string): Refusal {
+  return failed(
+    400,
+    'invalidValue',
+    `The group was not changed, because it would be a member of itself. Take ${quote(id)} out of its members and push it again.`,
+  );
+}

@@ -12,7 +12,7 @@ import { dialectOf } from './dialect.ts';
 import { contended, done, letIn, type Refusal, type Result, refused } from './errors.ts';
 import { etag, judge } from './etag.ts';
 import { elementMatcher } from './filter/filter.ts';
-import { type GroupFacts, groupFacts, groupNames, unknownMembers } from './group.ts';
+import { containsItself, type GroupFacts, groupFacts, groupNames, unknownMembers } from './group.ts';
 import { groupProgram, type MemberProgram } from './patch/group.ts';
 import { applyPatch, coerce, keepsImmutable, type Operation, readPatch } from './patch/patch.ts';
 import { type Projection, wants } from './projection.ts';
@@ -242,6 +242,7 @@ function hasImmutable(schemas: DirectorySchemas['Group']): boolean {
 
 function refusedGroup(written: Exclude<GroupWritten, Applied>, id: string, program: GroupProgram): Refusal {
   if (written.outcome === 'unknown_members') return letIn(unknownMembers(written.unknown));
+  if (written.outcome === 'contains_itself') return letIn(containsItself(id));
   const taken = `The group name ${quote(program.displayName ?? '')} (with the same externalId)`;
   return refused(written.outcome, nameOf(id), { taken });
 }

@@ -110,12 +110,19 @@ export function countedPage(query: Query, skip: number, room: number): string {
       : `place as materialized (
           select p.id, row_number() over () as n from (select r.id ${ordered} offset ${skip}) p),
         page as materialized (select r.* from place join ${table} r on r.id = place.id order by place.n)`;
+  // In the order of ids what was skipped is counted already.
+  const total =
+    skip > 0 && order.key === null
+      ? `${skip} + (select count(*) from ${table} r where ${where}
+          and r.id ${order.descending ? '<=' : '>='} (select p.id from place p where p.n = 1))`
+      : `(select count(*) from ${table} r where ${where})`;
   // The join keeps the page's order: its other side is a single row.
   return withGroups(
     query,
     `with ${page}
   select case when (select count(*) from page) < ${room} and (${skip} = 0 or exists (select from page))
       then ${skip} + (select count(*) from page)
+      when exists (select from page) then ${total}
       else (select count(*) from ${table} r where ${where}) end,
     r.id, ${columns}, ${positionKey(order)}
   from (select 1) one left join page r on true`,

@@ -139,11 +139,17 @@ export interface Sessions extends SessionOpener {
    * @param tenantId undefined for one that there is not
    */
   switchTo(accessToken: string, tenantId: string | undefined): Promise<Switched>;
-  list(tenantId: string, memberId: string, after: string | null, limit: number): Promise<SessionFacts[]>;
+  /** Sessions that are good, by id; undefined when there is no such member. */
+  list(
+    tenantId: string,
+    memberId: string,
+    after: string | null,
+    limit: number,
+  ): Promise<SessionFacts[] | undefined>;
   /** @returns false when the member has no such session; one that has ended already stays as it is */
   end(at: { tenantId: string; memberId: string; sessionId: string }, actor: string): Promise<boolean>;
-  /** @returns how many ended */
-  endAll(at: { tenantId: string; memberId: string }, actor: string): Promise<number>;
+  /** @returns how many ended; undefined when there is no such member */
+  endAll(at: { tenantId: string; memberId: string }, actor: string): Promise<number | undefined>;
   /**
    * An identity provider says that somebody has signed out: of its session, of all of them (`idpSession` null), or, where
    * it names no subject, whoever was in that session.
@@ -273,6 +279,7 @@ export function openSessions(options: SessionOptions): Sessions {
     },
     list: (tenantId, memberId, after, limit) =>
       db.tenant(tenantId, async (client) => {
+        if (!(await hasMember(client, tenantId, memberId))) return undefined;
         const { rows } = await client.query<SessionRow>(LIST, [tenantId, memberId, after, limit]);
         return rows.map(facts);
       }),
@@ -289,19 +296,15 @@ export function openSessions(options: SessionOptions): Sessions {
     },
     async endAll({ tenantId, memberId }, actor) {
       const ended = await db.tenant(tenantId, async (client) => {
+        if (!(await hasMember(client, tenantId, memberId))) return undefined;
         const { rows } = await client.query<{ id: string }>(
           'select id from session where member_id = $1 and revoked_at is null',
           [memberId],
         );
-        return endWithin(
-          client,
-          tenantId,
-          rows.map((r) => r.id),
-          actor,
-          'revoked',
-        );
+        const ids = rows.map((r) => r.id);
+        return endWithin(client, tenantId, ids, actor, 'revoked');
       });
-      if (ended > 0) observer.ended('revoked', ended);
+      if (ended) observer.ended('revoked', ended);
       return ended;
     },
     async endOfLogin({ tenantId, connectionId, subject, idpSession }, because = 'idp_logout') {
@@ -321,6 +324,14 @@ export function openSessions(options: SessionOptions): Sessions {
       return ended;
     },
   };
+}
+
+async function hasMember(client: pg.ClientBase, tenantId: string, memberId: string): Promise<boolean> {
+  const { rowCount } = await client.query('select from member where id = $1 and tenant_id = $2', [
+    memberId,
+    tenantId,
+  ]);
+  return rowCount === 1;
 }
 
 /** Ends sessions of one tenant with an audit entry each, in the client's transaction. */

@@ -50,3 +50,21 @@ export interface SessionRow {
   refreshed_at: Date;
   expires_at: Date;
 }
+
+/** Products that are to be told something now. Index: session_end_due, one probe a product. */
+export const PRODUCTS_DUE = `
+  select p.id, p.logout_url from product p where p.logout_url is not null and exists (
+    select from session_end e where e.product_id = p.id and e.told_at is null and e.retry_at <= now())`;
+
+/** $1 product, $2 how many, $3 seconds for which nobody else takes them: what it is to be told, oldest first. */
+export const CLAIM = `
+  update session_end e set attempts = e.attempts + 1, retry_at = now() + $3 * interval '1 second'
+  where e.id in (select d.id from session_end d where d.product_id = $1 and d.told_at is null and d.retry_at <= now()
+    order by d.retry_at limit $2 for update skip locked)
+  returning e.id, e.tenant_id, e.session_id, e.member_id, e.because, e.attempts, e.created_at`;
+
+export const TOLD = 'update session_end set told_at = clock_timestamp(), error = null where id = $1';
+
+/** $2 seconds until it is tried again; null: never. */
+export const FAILED = `update session_end
+  set error = $3, retry_at = coalesce(clock_timestamp() + $2 * interval '1 second', 'infinity') where id = $1`;

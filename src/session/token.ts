@@ -4,6 +4,7 @@
  * not in them: that is asked (introspection).
  */
 import { decodeProtectedHeader, jwtVerify } from 'jose';
+import { forgetOldest } from '../http/allowance.ts';
 import { newId } from '../id/id.ts';
 import type { SigningKeys } from './keys.ts';
 
@@ -80,10 +81,7 @@ export function openAccessTokens(keys: SigningKeys, issuer: string): AccessToken
       verified.delete(token);
       if (!claims || claims.exp * 1000 <= Date.now()) return undefined;
       verified.set(token, claims);
-      if (verified.size > REMEMBERED) {
-        const [oldest] = verified.keys();
-        if (oldest !== undefined) verified.delete(oldest);
-      }
+      if (verified.size > REMEMBERED) forgetOldest(verified);
       return claims;
     },
   };

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto';
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
 import { isAway } from '../database/away.ts';
-import { openAllowance } from '../http/allowance.ts';
+import { openAllowances } from '../http/allowance.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
 import { refuse } from './complete.ts';
@@ -41,8 +41,8 @@ export interface Door {
 export type Answer = (reason: RefusalReason, exchange: Exchange) => void | Promise<void>;
 
 export function openDoor(options: SsoOptions): Door {
-  const failures = openAllowance(FAILURES, FAILURES / 60);
-  const failuresAnywhere = openAllowance(FAILURES * 10, FAILURES / 6);
+  const failures = openAllowances(FAILURES, FAILURES / 60);
+  const failuresAnywhere = openAllowances(FAILURES * 10, FAILURES / 6);
   const source = (req: Request) => sourceOf(req, options.trustProxy);
   const place = (req: Request) => `${source(req)}/${req.params.connection ?? req.params.tenant}`;
   const page: Answer = (reason, exchange) => refuse(options, undefined, { reason }, exchange);

@@ -5,7 +5,7 @@
  * a change of keys would fail.
  */
 import { createLocalJWKSet, errors, type JSONWebKeySet, type JWTVerifyGetKey } from 'jose';
-import { openAllowance } from '../http/allowance.ts';
+import { openAllowances } from '../http/allowance.ts';
 import { outbound, Unreachable } from './outbound.ts';
 
 export interface ProviderKeys {
@@ -22,7 +22,7 @@ const RELOADS = 5;
 export function openProviderKeys(jwksUri: string): ProviderKeys {
   let known: { find: JWTVerifyGetKey; at: number } | undefined;
   let loading: Promise<void> | undefined;
-  const reloads = openAllowance(RELOADS, RELOADS / 60);
+  const reloads = openAllowances(RELOADS, RELOADS / 60);
 
   async function read(): Promise<void> {
     const response = await outbound(jwksUri, {

@@ -1,5 +1,5 @@
 /** The pages of a sign-in: small, without script or anything from elsewhere, everything that is shown escaped. */
-import { randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { Response } from 'express';
 import { Fragment, html } from '../http/html.ts';
 import { type RefusalReason, refusals } from './refusal.ts';
@@ -17,26 +17,32 @@ export interface PageHeaders {
   script?: string;
 }
 
-/** Sends a page that nothing caches, frames or learns the address of. */
+/**
+ * Sends a page that nothing caches, frames or learns the address of. Style and script are allowed by their hashes, so that
+ * two pages that say the same are the same bytes.
+ */
 export function sendPage(res: Response, page: Page, headers: PageHeaders = {}): void {
-  const nonce = randomBytes(16).toString('base64');
-  const scripts = headers.script === undefined ? '' : `script-src 'nonce-${nonce}'; `;
+  const scripts = headers.script === undefined ? '' : `script-src ${hashOf(headers.script)}; `;
   res
     .status(page.status)
     .set({
       'cache-control': 'no-store',
       'content-security-policy':
-        `default-src 'none'; style-src 'nonce-${nonce}'; ${scripts}img-src data:; base-uri 'none'; ` +
+        `default-src 'none'; style-src ${hashOf(style)}; ${scripts}img-src data:; base-uri 'none'; ` +
         `form-action ${headers.formAction ?? "'none'"}; frame-ancestors 'none'`,
       'referrer-policy': 'no-referrer',
       'x-content-type-options': 'nosniff',
       'x-frame-options': 'DENY',
     })
     .type('html')
-    .send(shell(page, nonce, headers.script).markup);
+    .send(shell(page, headers.script).markup);
 }
 
-function shell(page: Page, nonce: string, script: string | undefined): Fragment {
+function hashOf(inline: string): string {
+  return `'sha256-${createHash('sha256').update(inline).digest('base64')}'`;
+}
+
+function shell(page: Page, script: string | undefined): Fragment {
   return html`<!doctype html>
 <html lang="en">
 <head>
@@ -46,27 +52,33 @@ function shell(page: Page, nonce: string, script: string | undefined): Fragment 
 <meta name="robots" content="noindex">
 <title>${page.title}</title>
 <link rel="icon" href="data:,">
-<style nonce="${nonce}">${new Fragment(style)}</style>
+<style>${new Fragment(style)}</style>
 </head>
 <body>
 <main>
 <h1>${page.title}</h1>
 ${page.body}
 </main>
-${script === undefined ? '' : html`<script nonce="${nonce}">${new Fragment(script)}</script>`}
+${script === undefined ? '' : html`<script>${new Fragment(script)}</script>`}
 </body>
 </html>
 `;
 }
 
-/** What went wrong, what to do, and what to quote. */
-export function refusalPage(reason: RefusalReason, requestId: string): Page {
+/** What went wrong, what to do, and what to quote. @param more see Refusal */
+export function refusalPage(
+  reason: RefusalReason,
+  requestId: string,
+  more: { said?: string | undefined; advice?: string | undefined } = {},
+): Page {
   const { status, what, next } = refusals[reason];
   return {
     status,
     title: 'You are not signed in',
     body: html`<p>${what}</p>
+${more.said === undefined ? '' : html`<p class="note">The identity provider says: ${more.said}</p>`}
 <p>${next}</p>
+${more.advice === undefined ? '' : html`<p class="note">${more.advice}</p>`}
 <dl><dt>Reason</dt><dd><code>${reason}</code></dd><dt>Request id</dt><dd><code>${requestId}</code></dd></dl>`,
   };
 }
@@ -79,6 +91,29 @@ export function signedInPage(who: string | null): Page {
     body: html`<p>${who === null ? 'Your sign-in was accepted.' : html`Your sign-in as <strong>${who}</strong> was accepted.`}</p>
 <p>Open your application to go on. You can close this page.</p>`,
   };
+}
+
+/** Sends the browser on: by a redirect, or with fields by POST, which a form on a page does by itself. */
+export function sendOn(res: Response, to: { location: string; fields?: Record<string, string> }): void {
+  const { location, fields } = to;
+  if (!fields) {
+    res.status(303).set({ location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }).end();
+    return;
+  }
+  const page: Page = {
+    status: 200,
+    title: 'One moment',
+    body: html`<form method="post" action="${location}">${Object.entries(fields).map(
+      ([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`,
+    )}<p><button>Go on</button></p></form>`,
+  };
+  // Browsers hold the redirects of whom a form goes to against form-action as well.
+  sendPage(res, page, { formAction: 'https: http:', script: 'document.forms[0].submit();' });
+}
+
+/** The identity provider has ended the sessions here, and does not ask to be told. */
+export function signedOutPage(): Page {
+  return { status: 200, title: 'You are signed out', body: html`<p>You can close this page.</p>` };
 }
 
 /** Which of several ways to sign in. @param ways each with the address that begins it */
@@ -173,5 +208,8 @@ table { border-collapse:collapse; width:100%; font-size:14px; } th, td { text-al
 .ways { list-style:none; margin:0; padding:0; } .ways a { display:block; padding:12px 16px; margin:0 0 8px; color:var(--ink);
   border:1px solid var(--line); border-radius:8px; text-decoration:none; font-weight:500; }
 .ways a:hover, .ways a:focus-visible { border-color:var(--accent); }
+label { font-weight:500; } input[type=email] { width:100%; padding:10px 12px; font:inherit; color:var(--ink); background:var(--bg);
+  border:1px solid var(--line); border-radius:8px; } button { padding:10px 18px; font:inherit; font-weight:500; color:#fff;
+  background:#3457d5; border:0; border-radius:8px; cursor:pointer; }
 @media (max-width:680px) { main { margin:0; min-height:100vh; border:0; border-radius:0; } }
 `;

@@ -17,6 +17,8 @@ export interface RetiredPath {
 export type SchemasReplaced =
   | { outcome: 'ok' }
   | { outcome: 'not_found' }
+  /** Attribute mappings name what the new set has no place for: their attribute and field. */
+  | { outcome: 'mapped'; mappings: { attribute: string; field: string }[] }
   /** Values stand where the new set has no place for them. */
   | { outcome: 'in_use'; path: RetiredPath; resources: number };
 
@@ -32,6 +34,7 @@ export async function readSchemas(db: Database, tenantId: string, id: string): P
 
 /**
  * @param retiredBy what the new set leaves no place for, beside the stored one
+ * @param resolves whether the new set makes of the path of an attribute mapping what was stored with it
  * @param actor see scope.ts
  */
 export async function replaceSchemas(
@@ -40,6 +43,7 @@ export async function replaceSchemas(
   id: string,
   schemas: object,
   retiredBy: (before: unknown) => RetiredPath[],
+  resolves: (attribute: string, path: unknown) => boolean,
   actor: string,
 ): Promise<SchemasReplaced> {
   return db.entities(tenantId).transactional(async (em): Promise<SchemasReplaced> => {
@@ -49,6 +53,14 @@ export async function replaceSchemas(
       [id],
     );
     if (!before) return { outcome: 'not_found' };
+    const mapped = await em.execute<{ attribute: string; path: unknown; field: string }[]>(
+      'select attribute, path, field from attribute_mapping where directory_id = ? order by field',
+      [id],
+    );
+    const lost = mapped.filter(({ attribute, path }) => !resolves(attribute, path));
+    if (lost.length > 0) {
+      return { outcome: 'mapped', mappings: lost.map(({ attribute, field }) => ({ attribute, field })) };
+    }
     for (const path of retiredBy(before.schemas)) {
       const table = path.resourceType === 'User' ? 'mirror_user' : 'mirror_group';
       const [found] = await em.execute<{ count: string }[]>(

@@ -6,6 +6,7 @@ import { defaultSignInPolicy } from '../../src/lifecycle/sign-in-policy.ts';
 import { scopeNames } from '../../src/tenant/scope.ts';
 import { findTenant } from '../../src/tenant/tenant.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
+import { openTestSession } from '../harness/session.ts';
 import { type Client, startApi, type TestApi } from './server.ts';
 
 /**
@@ -69,6 +70,8 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   await api.reconciler.turn(lane.directory.id, new AbortController().signal);
   const name = `${lane.tenantId}.example.com`;
   await api.operator('POST', `/tenants/${lane.tenantId}/domains`, { name });
+  const session = await openTestSession(api.db, api.sessions, lane, 'ada');
+  expect(session.member.id).toBe(member);
   const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
   return {
     tenant: lane.tenantId,
@@ -86,6 +89,7 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     request,
     pull,
     reconciliation: planned?.id ?? '',
+    session: session.sessionId,
   };
 }
 
@@ -105,6 +109,7 @@ const nobody: Record<string, string> = {
   request: randomUUID(),
   pull: randomUUID(),
   reconciliation: randomUUID(),
+  session: randomUUID(),
 };
 
 const bodies: Record<string, unknown> = {
@@ -131,6 +136,12 @@ const bodies: Record<string, unknown> = {
   rejectHolds: { holds: 'all' },
   requestReconciliation: { dryRun: true },
   approveReconciliation: { hash: '0'.repeat(64) },
+  postSignIn: { subject: 'new', email: 'new@example.com' },
+  introspectSession: { token: 'x' },
+  exchangeSession: { code: 'x' },
+  refreshSession: { refreshToken: 'x' },
+  revokeSession: { token: 'x' },
+  switchSession: { token: 'x', tenant: 'x' },
 };
 
 const fillIn = (path: string, values: Record<string, string>) =>
@@ -148,6 +159,7 @@ const everything = async () => ({
          (select count(*) from api_key where revoked_at is not null) as revoked_keys,
          (select count(*) from directory_token where revoked_at is not null) as revoked_tokens,
          (select count(*) from directory_client where revoked_at is not null) as revoked_clients,
+         (select count(*) from session where revoked_at is not null) as ended_sessions,
          (select sum(settings_version) from directory) as settings`,
     )
   ).rows[0],
@@ -229,6 +241,10 @@ test('the same key does all of this in its own tenant, so that the refusals abov
     requestPull: 409,
     releaseQuarantine: 409,
     issueHintSecret: 409,
+    // There is no such code; and only a key of the whole deployment does the others.
+    exchangeSession: 403,
+    switchSession: 403,
+    rotateSigningKeys: 403,
   };
   for (const route of routes.filter((r) => r.scope !== null)) {
     const got = await a(route.method.toUpperCase(), fillIn(route.path, ids.own), bodies[route.id]);

@@ -136,3 +136,46 @@ test.each([
   expect(reply.body.errors.map((e) => e.path)).toContain(at);
   expect((await api.operator('GET', path)).body).toEqual(before);
 });
+
+test('what an attribute mapping takes cannot be retired: the mapping is named, and nothing is written', async () => {
+  const mappings = path.replace(/schemas$/, 'attribute-mappings');
+  const set = {
+    extensions: [
+      extension({
+        attributes: [
+          { name: 'number', type: 'string' },
+          { name: 'colour', type: 'string', caseExact: true },
+        ],
+      }),
+    ],
+    required: [],
+  };
+  expect((await api.operator('PUT', path, set)).status).toBe(200);
+  const taken = [
+    { attribute: `${urn}:number`, field: 'badge' },
+    { attribute: 'title', field: 'title' },
+  ];
+  expect((await api.operator('PUT', mappings, taken)).status).toBe(200);
+  const written = await api.written();
+  const without = [
+    { ...set, extensions: [] },
+    {
+      ...set,
+      extensions: [extension({ attributes: [{ name: 'colour', type: 'string', caseExact: true }] })],
+    },
+    { ...set, extensions: [extension({}, { multiValued: true })] },
+    { ...set, extensions: [extension({}, { returned: 'never', mutability: 'writeOnly' })] },
+  ];
+  for (const less of without) {
+    const reply = await api.operator('PUT', path, less);
+    expect(reply.status, reply.text).toBe(409);
+    expect(reply.body.type).toBe('urn:lockstep:problem:schema-mapped');
+    expect(reply.body.detail).toContain(`${urn}:number (field badge)`);
+    expect(reply.body.detail).not.toContain('title');
+  }
+  expect(await api.written()).toEqual(written);
+  // What no mapping takes may go, and so may the rest once the mapping has gone.
+  expect((await api.operator('PUT', path, { ...set, extensions: [extension()] })).status).toBe(200);
+  expect((await api.operator('PUT', mappings, [])).status).toBe(200);
+  expect((await api.operator('PUT', path, { extensions: [], required: [] })).status).toBe(200);
+});

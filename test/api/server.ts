@@ -143,6 +143,11 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
         'change',
         'audit_entry',
         'event',
+        'connection',
+        'session',
+        'refresh_token',
+        'sign_in_code',
+        'signing_key',
       ];
       const { rows } = await db.system.query<Record<string, string>>(
         `select ${tables.map((t) => `(select count(*) from ${t}) as ${t}`).join(', ')}`,

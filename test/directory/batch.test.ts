@@ -21,9 +21,21 @@ function open(options: BatchOptions<string>) {
   return { ask, calls, inputs: () => calls.map((c) => c.inputs) };
 }
 
+test('what is asked in one go goes together, and nothing waits for more', async () => {
+  const { ask, calls, inputs } = open({ parallel: 1, limit: 8 });
+  const answers = Promise.all(['a', 'b'].map((input) => ask('k', input)));
+  await vi.advanceTimersByTimeAsync(0);
+  expect(inputs()).toEqual([['a', 'b']]);
+  calls[0]?.end();
+  expect(await answers).toEqual(['a!', 'b!']);
+  expect(vi.getTimerCount()).toBe(0);
+});
+
 test('what arrives while a call is under way goes together in the next, no more than the limit', async () => {
   const { ask, calls, inputs } = open({ parallel: 1, limit: 2 });
-  const answers = Promise.all(['a', 'b', 'c', 'd'].map((input) => ask('k', input)));
+  const first = ask('k', 'a');
+  await vi.advanceTimersByTimeAsync(0);
+  const answers = Promise.all([first, ...['b', 'c', 'd'].map((input) => ask('k', input))]);
   expect(inputs()).toEqual([['a']]);
   for (let i = 0; i < 3; i += 1) {
     calls[i]?.end();
@@ -36,6 +48,7 @@ test('what arrives while a call is under way goes together in the next, no more 
 test('a further call starts beside one that takes longer than the patience, and not before', async () => {
   const { ask, calls, inputs } = open({ parallel: 2, limit: 8, patienceMs: 20 });
   const first = ask('k', 'a');
+  await vi.advanceTimersByTimeAsync(0);
   const second = ask('k', 'b');
   await vi.advanceTimersByTimeAsync(19);
   const third = ask('k', 'c');
@@ -59,6 +72,7 @@ test('a further call starts beside one that takes longer than the patience, and 
 test('a call that has ended leaves no timer that would start a later one early', async () => {
   const { ask, calls, inputs } = open({ parallel: 2, limit: 8, patienceMs: 20 });
   const first = ask('k', 'a');
+  await vi.advanceTimersByTimeAsync(0);
   const second = ask('k', 'b');
   await vi.advanceTimersByTimeAsync(15);
   calls[0]?.end();
@@ -75,7 +89,9 @@ test('a call that has ended leaves no timer that would start a later one early',
 
 test('the same identity never goes twice in one call, and the order of its inputs stays', async () => {
   const { ask, calls, inputs } = open({ parallel: 1, limit: 8, identity: (input) => input[0] ?? '' });
-  const answers = Promise.all(['x', 'a1', 'a2', 'b1'].map((input) => ask('k', input)));
+  const first = ask('k', 'x');
+  await vi.advanceTimersByTimeAsync(0);
+  const answers = Promise.all([first, ...['a1', 'a2', 'b1'].map((input) => ask('k', input))]);
   for (let i = 0; i < 3; i += 1) {
     calls[i]?.end();
     await vi.advanceTimersByTimeAsync(0);

@@ -13,6 +13,7 @@ import { type Applied, type AttributeMappingInput, openLifecycle } from '../../s
 import type { Profile } from '../../src/lifecycle/profile.ts';
 import { compareMembers } from '../../src/reconcile/mismatches.ts';
 import { userSchemas } from '../../src/scim/schema/schema.ts';
+import { readSchemas } from '../../src/tenant/schema-settings.ts';
 import { createTestDirectory, createTestTenant, type TestDirectory } from './tenant.ts';
 
 export interface Person {
@@ -181,7 +182,8 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     /** @param mappings attribute → field of the directory's whole set */
     async mapAttributes(mappings: Record<string, string>, d = directory): Promise<void> {
       const inputs = attributeMappings(mappings);
-      if (!(await lifecycle.replaceAttributeMappings(tenantId, d.id, inputs, 'test')))
+      const schemas = await readSchemas(db, tenantId, d.id);
+      if ((await lifecycle.replaceAttributeMappings(tenantId, d.id, inputs, schemas, 'test')) !== 'written')
         throw new Error('gone');
     },
     /** E-mail → profile. */

@@ -197,12 +197,21 @@ test('of two directories of one person each fills what the other lacks, and the 
   expect(await lane.profiles()).toEqual({ 'ada@example.com': { title: 'Second', nick: 'A' } });
 });
 
-test('mappings of a directory that has gone, or is of another tenant, are not written', async () => {
+test('mappings of a directory that has gone, is of another tenant, or has other schemas by now, are not written', async () => {
   const foreign = await createTestLane(database.db);
   for (const id of [uuidv7(), foreign.directory.id]) {
     const inputs = attributeMappings({ title: 'title' });
-    expect(await lane.lifecycle.replaceAttributeMappings(lane.tenantId, id, inputs, 'test')).toBe(false);
+    expect(await lane.lifecycle.replaceAttributeMappings(lane.tenantId, id, inputs, null, 'test')).toBe(
+      'not_found',
+    );
   }
+  // Nor those that were read by schemas which the directory has no more.
+  const inputs = attributeMappings({ title: 'title' });
+  const older = { extensions: [], required: [{ resourceType: 'User', attribute: 'title' }] };
+  const { id } = lane.directory;
+  expect(await lane.lifecycle.replaceAttributeMappings(lane.tenantId, id, inputs, older, 'test')).toBe(
+    'moved',
+  );
   expect(await lane.count('attribute_mapping')).toBe(0);
   expect(await lane.count('audit_entry')).toBe(0);
   expect(await foreign.count('attribute_mapping')).toBe(0);

@@ -213,17 +213,49 @@ describe('who is whom', () => {
     const second = await createTestDirectory(database.db, lane.tenantId, 'second');
     await lane.join({ userName: 'ada', email: 'ada@example.com' }, second);
     await lane.settle();
-    expect(reason(await lane.signIn(connection, { subject: 's1', email: 'ada@example.com' }))).toBe(
-      'disputed',
-    );
-    await database.db.tenant(lane.tenantId, (client) =>
-      client.query(
-        `insert into domain (tenant_id, use, name, challenge, proved_at) values ($1, 'email', 'example.com', '', now())`,
-        [lane.tenantId],
-      ),
-    );
-    member(await lane.signIn(connection, { subject: 's1', email: 'ada@example.com' }));
+    const domain = (use: string, proved: string) =>
+      database.db.tenant(lane.tenantId, (client) =>
+        client.query(
+          `insert into domain (tenant_id, use, name, challenge, proved_at) values ($1, $2, 'example.com', '', ${proved})
+           on conflict (tenant_id, use, name) do update set proved_at = excluded.proved_at`,
+          [lane.tenantId, use],
+        ),
+      );
+    const again = () => lane.signIn(connection, { subject: 's1', email: 'ada@example.com' });
+    await domain('host', 'now()');
+    await domain('email', 'null');
+    expect(reason(await again()), 'added, but not proved; proved, but as a host').toBe('disputed');
+    await domain('email', 'now()');
+    member(await again());
     expect(await lane.count('member')).toBe(1);
+  });
+
+  test('pushed under the address that the person had then, and renamed before anybody looked: one member', async () => {
+    const lane = await begin();
+    const connection = await lane.connect();
+    member(await lane.signIn(connection, { subject: 's1', email: 'ada@example.com' }));
+    await lane.join({ userName: 'ada', email: 'ada@example.com' });
+    member(await lane.signIn(connection, { subject: 's1', email: 'lovelace@example.com' }));
+    await lane.settle();
+    expect(await lane.count('member')).toBe(1);
+  });
+
+  test('whoever signs in under the name of a directory’s user who lost its address to a rival shares its fate', async () => {
+    const lane = await begin();
+    const connection = await lane.connect();
+    const other = await createTestDirectory(database.db, lane.tenantId, 'other');
+    await lane.join({ userName: 'ada', email: 'dan@example.com' }, other);
+    const cyd = await lane.join({ userName: 'cyd', email: 'dan@example.com' });
+    await lane.settle();
+    const signIn = () =>
+      lane.signIn(connection, { subject: 's1', userName: 'cyd', email: 'ada@example.com' });
+    expect(reason(await signIn())).toBe('suspended');
+    await lane.move(cyd, { email: 'cyd@example.com' });
+    member(await signIn());
+    await lane.settle();
+    await lane.compare();
+    await lane.compare();
+    expect(await lane.count('mismatch')).toBe(0);
   });
 
   test('an unverified address links nobody', async () => {

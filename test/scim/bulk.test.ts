@@ -345,7 +345,7 @@ describe('references', () => {
     }
   });
 
-  test('managers in a circle of three and a group that holds itself are made so', async () => {
+  test('managers in a circle of three are made so, a manager of himself too, and a group that would hold itself is not', async () => {
     const managed = (n: number, by: string) =>
       post(`m${n}`, {
         ...person(`m${n}@ring.example`),
@@ -355,16 +355,21 @@ describe('references', () => {
       managed(1, 'm2'),
       managed(2, 'm3'),
       managed(3, 'm1'),
+      managed(4, 'm4'),
       team('self', 'Self', ['bulkId:self']),
     ]);
-    expect(statuses(results)).toEqual(['201', '201', '201', '201']);
+    expect(statuses(results)).toEqual(['201', '201', '201', '201', '400']);
     const ids = results.map(idOf);
     for (const i of [0, 1, 2]) {
       const user = (await client.get(`/Users/${ids[i]}`)).body;
       expect(user[enterprise]).toMatchObject({ manager: { value: ids[(i + 1) % 3] } });
       expect(user.meta.version).toBe(results[i]?.version);
     }
-    expect(await membersOf(ids[3] ?? '')).toEqual([ids[3]]);
+    expect((await client.get(`/Users/${ids[3]}`)).body[enterprise]).toMatchObject({
+      manager: { value: ids[3] },
+    });
+    refused(results[4], 400, 'invalidValue');
+    expect(await client.find('Groups', 'displayName eq "Self"')).toEqual([]);
   });
 
   test('a reference to nothing, and one to what failed, fail their operation and those behind it', async () => {

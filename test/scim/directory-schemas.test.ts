@@ -58,6 +58,7 @@ async function register(settings: Partial<SchemaSettings>): Promise<unknown> {
     client.directory.id,
     whole,
     (before) => retiredBetween(before as SchemaSettings, whole),
+    () => true,
     'test',
   );
 }

@@ -180,6 +180,26 @@ test('a member that does not exist refuses the whole request by name', async () 
   expect(await scim.counts()).toEqual(counts);
 });
 
+test('a group cannot be made a member of itself, in no way, and nothing else of the request is done', async () => {
+  const id = await create('Ouroboros', [at(0)]);
+  const self = { value: id.toUpperCase() };
+  const counts = await scim.counts();
+  const replies = [
+    await client.put(`/Groups/${id}`, { ...group('Renamed', [at(1)]), members: [{ value: at(1) }, self] }),
+    await client.patch(`/Groups/${id}`, [{ op: 'add', path: 'members', value: [{ value: at(1) }, self] }]),
+    await client.patch(`/Groups/${id}`, [
+      { op: 'Replace', value: { members: [self], displayName: 'Renamed' } },
+    ]),
+    await client.patch(`/Groups/${id}`, [{ op: 'replace', path: 'members', value: [self] }]),
+  ];
+  for (const reply of replies) {
+    expect(reply.status, reply.text).toBe(400);
+    expect(reply.body).toMatchObject({ scimType: 'invalidValue', detail: expect.stringContaining(id) });
+  }
+  expect(await scim.counts()).toEqual(counts);
+  expect((await client.get(`/Groups/${id}`)).body).toMatchObject({ displayName: 'Ouroboros' });
+});
+
 test('two groups of one name are told apart by externalId; the same pair is 409', async () => {
   const first = await client.post('/Groups', { ...group('Same'), externalId: 'one' });
   const second = await client.post('/Groups', { ...group('Same'), externalId: 'two' });

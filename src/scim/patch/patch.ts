@@ -42,6 +42,7 @@ import {
   writeEach,
 } from './values.ts';
 
+export { replacedActive } from './active.ts';
 export { coerce, keepsImmutable, missingRequired } from './coerce.ts';
 export { groupProgram, type MemberProgram } from './group.ts';
 export { type Operation, patchSchema, readPatch } from './operation.ts';
