@@ -35,7 +35,13 @@ export async function complete(options: SsoOptions, verified: Verified, exchange
   const origin = { ...verified.origin, productId: attempt?.productId ?? null };
   const returnTo = attempt?.returnTo ?? null;
   const signedIn = await options.lifecycle.signIn(
-    { tenantId: connection.tenantId, connectionId: connection.id, profile, arrivedAt },
+    {
+      tenantId: connection.tenantId,
+      connectionId: connection.id,
+      profile,
+      arrivedAt,
+      requestId: exchange.requestId,
+    },
     // Without anywhere to go back to, nobody could exchange a code, and no session is opened.
     async (client, admitted) =>
       returnTo === null ? null : (await options.sessions.openForCode(client, admitted, origin)).code,

@@ -146,6 +146,11 @@ export const refusals = {
     what: 'The identity provider signed you in without having been asked, which this connection does not take.',
     next: 'Open your application and begin the sign-in there.',
   },
+  message_malformed: {
+    status: 400,
+    what: 'What was sent here is not a SAML message that can be read.',
+    next: `${AGAIN} If it happens again: ${ADMIN}`,
+  },
   response_altered: {
     status: 400,
     what: 'The answer is not one that an identity provider sends: it was changed on its way.',

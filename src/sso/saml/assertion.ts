@@ -56,7 +56,7 @@ export function readAssertion(element: XmlElement, expected: Expected): Assertio
   const authenticatedAt = instant(statement?.attributes.get('AuthnInstant'));
   if (!statement || authenticatedAt === undefined) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       'The assertion does not say when the person signed in (AuthnStatement with an AuthnInstant). It must be an assertion ' +
         'of a sign-in, not of attributes alone.',
     );
@@ -124,7 +124,7 @@ function timeFault(element: XmlElement, now: Date): SamlRefusal | undefined {
     (notOnOrAfter !== undefined && until === undefined)
   ) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       `${quoted(notBefore)} to ${quoted(notOnOrAfter)} is no time in which it is valid.`,
     );
   }

@@ -109,7 +109,8 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
   if (!connection) return door.refuseSource(undefined, { reason: 'unknown_connection' }, exchange);
   const unnamed = namelessness(options, exchange.baseUrl);
   if (unnamed) return refuse(options, connection, unnamed, exchange);
-  const params = await parametersOf(exchange);
+  const params = await parametersOf(exchange).catch(tooLargeForm);
+  if (!params) return door.refuseSource(connection, { reason: 'too_large' }, exchange);
   const found = await idps.of(connection);
   if (!found.ok) return refuse(options, connection, found, exchange);
   const begun = await beginningOf(room, connection, found.settings, params, exchange);
@@ -121,7 +122,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
   const { attempt, requestId } = begun;
   const testing = attempt.mode === 'test';
   const encoded = only(params, 'SAMLResponse');
-  if (encoded === undefined) return refuse(options, connection, { reason: 'idp_answer_invalid' }, exchange);
+  if (encoded === undefined) return refuse(options, connection, { reason: 'message_malformed' }, exchange);
   const names = spNames(exchange.baseUrl, connection.id);
   const verify = (settings: SamlSettings): Promise<ResponseRead> =>
     readResponse(encoded, settings.trust, {
@@ -310,6 +311,11 @@ function told(refused: SamlRefusal, testing: boolean, ours: boolean): Refusal {
     ...(testing ? { advice: words } : {}),
     ...(ours && said !== undefined ? { said } : {}),
   };
+}
+
+/** What body-parser says of a form that is too large is this connection's refusal; anything else is no answer at all. */
+function tooLargeForm(error: unknown): undefined {
+  if ((error as { type?: unknown }).type !== 'entity.too.large') throw error;
 }
 
 function isAboutKey({ reason }: SamlRefusal): boolean {

@@ -37,7 +37,7 @@ export function signatureFault(
 ): SamlRefusal | undefined {
   const id = signed.attributes.get('ID');
   if (id === undefined || !ID.test(id)) {
-    return refusal('idp_answer_invalid', `The signed ${signed.name} has no ID that a signature could name.`);
+    return refusal('message_malformed', `The signed ${signed.name} has no ID that a signature could name.`);
   }
   const info = onlyChild(signature, DSIG, 'SignedInfo');
   const value = onlyChild(signature, DSIG, 'SignatureValue');

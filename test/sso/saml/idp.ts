@@ -191,6 +191,15 @@ export function signedByHmac(xml: string, name: string, by: TestKey): string {
   return signer.getSignedXml();
 }
 
+/** Whether the one signature of a message is its root's, by this certificate, as a provider would find. */
+export function isSignedBy(xml: string, certificate: string): boolean {
+  const signature = /<(?:\w+:)?Signature[ >].*<\/(?:\w+:)?Signature>/s.exec(xml)?.[0];
+  if (signature === undefined) return false;
+  const verifier = new SignedXml({ publicCert: certificate });
+  verifier.loadSignature(signature);
+  return verifier.checkSignature(xml) && verifier.getSignedReferences().length === 1;
+}
+
 export const encode = (xml: string) => Buffer.from(xml).toString('base64');
 
 export interface LogoutAnswer {
@@ -217,7 +226,9 @@ export function logoutRequest(issuer: string, sloUrl: string, ask: LogoutAnswer 
 /** The query of a message by redirect. @param by undefined for an unsigned one */
 export function redirected(xml: string, by: TestKey | undefined, relayState?: string): string {
   let query = `SAMLRequest=${encodeURIComponent(deflateRawSync(xml).toString('base64'))}`;
-  if (relayState !== undefined) query += `&RelayState=${encodeURIComponent(relayState)}`;
+  // A browser escapes an apostrophe on the way, which would not be what was signed.
+  if (relayState !== undefined)
+    query += `&RelayState=${encodeURIComponent(relayState).replaceAll("'", '%27')}`;
   if (!by) return query;
   query += `&SigAlg=${encodeURIComponent(RSA_SHA256)}`;
   return `${query}&Signature=${encodeURIComponent(createSign('RSA-SHA256').update(query).sign(by.key, 'base64'))}`;

@@ -179,6 +179,8 @@ describe('a joiner', () => {
   });
 });
 
+const manyGroups = (count: number) => Array.from({ length: count }, (_, i) => `Group ${'x'.repeat(20)} ${i}`);
+
 const newUuid = () => crypto.randomUUID();
 
 describe('what an answer must be', () => {
@@ -268,64 +270,64 @@ describe('what an answer must be', () => {
     ],
     [
       'without a comment in the name',
-      'idp_answer_invalid',
+      'message_malformed',
       { nameId: 'admin@a.com.evil.com' },
       (xml) => xml.replace('admin@a.com.evil.com', 'admin@a.com<!---->.evil.com'),
     ],
     [
       'without a comment in an attribute',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('ada@example.com', 'ada@example.com<!-- -->.evil.com'),
     ],
     [
       'without a comment in its digest',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('<ds:DigestValue>', '<ds:DigestValue><!--x-->'),
     ],
-    ['without CDATA', 'idp_answer_invalid', {}, (xml) => xml.replace('subject-1', '<![CDATA[subject-1]]>')],
+    ['without CDATA', 'message_malformed', {}, (xml) => xml.replace('subject-1', '<![CDATA[subject-1]]>')],
     [
       'without processing instructions',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('subject-1', 'subject<?x y?>-1'),
     ],
     [
       'without an external entity',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => `<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]>${xml.replace('subject-1', '&x;')}`,
     ],
     [
       'without laughs',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) =>
         `<!DOCTYPE r [<!ENTITY a "ha">${[...'bcdefghijk'].map((n, i) => `<!ENTITY ${n} "${`&${'abcdefghij'[i]};`.repeat(10)}">`).join('')}]>${xml.replace('subject-1', '&k;')}`,
     ],
     [
       'without unknown entities',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('subject-1', 'subject&nbsp;1'),
     ],
-    ['well-formed', 'idp_answer_invalid', {}, (xml) => xml.replace('</saml:NameID>', '')],
+    ['well-formed', 'message_malformed', {}, (xml) => xml.replace('</saml:NameID>', '')],
     [
       'without stray end tags',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('</saml:NameID>', '</x></saml:NameID>'),
     ],
     [
       'without attributes that stand twice',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('Version="2.0"', 'Version="2.0" Version="2.0"'),
     ],
     [
       'shallow',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) =>
         xml.replace(
@@ -335,18 +337,18 @@ describe('what an answer must be', () => {
     ],
     [
       'a response',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       () => `<samlp:LogoutRequest xmlns:samlp="${PROTOCOL}" ID="_1" Version="2.0"/>`,
     ],
     [
       'with a sign-in',
-      'idp_answer_invalid',
+      'message_malformed',
       { before: (xml) => xml.replace(/<saml:AuthnStatement.*<\/saml:AuthnStatement>/s, '') },
     ],
     [
       'with conditions',
-      'idp_answer_invalid',
+      'message_malformed',
       { before: (xml) => xml.replace(/<saml:Conditions.*<\/saml:Conditions>/s, '') },
     ],
     [
@@ -356,7 +358,7 @@ describe('what an answer must be', () => {
     ],
     [
       'with times',
-      'idp_answer_invalid',
+      'message_malformed',
       { before: (xml) => xml.replaceAll(/NotOnOrAfter="[^"]+"/g, 'NotOnOrAfter="soon"') },
     ],
     ['of a bearer', 'recipient_mismatch', { before: (xml) => xml.replace('cm:bearer', 'cm:sender-vouches') }],
@@ -372,11 +374,8 @@ describe('what an answer must be', () => {
       { sign: 'none' },
       (xml) => xml.replace(/<saml:Assertion.*<\/saml:Assertion>/s, '<saml:EncryptedAssertion/>'),
     ],
-    [
-      'small',
-      'too_large',
-      { attributes: { groups: Array.from({ length: 9_000 }, (_, i) => `Group ${'x'.repeat(20)} ${i}`) } },
-    ],
+    ['small', 'too_large', { attributes: { groups: manyGroups(3_800) } }],
+    ['smaller than any form', 'too_large', { attributes: { groups: manyGroups(9_000) } }],
   ];
   for (const [name, reason, answer, change] of cases) {
     test(`${name}; else ${reason}`, async () => {
@@ -389,7 +388,7 @@ describe('what an answer must be', () => {
   test('base64', async () => {
     const tenant = await rig.createTenant();
     for (const SAMLResponse of ['', '%%%', 'PHg-', `${encode('<x/>')}=====`, encode('\u0000')]) {
-      await expectRefused(tenant, 'idp_answer_invalid', async () => {
+      await expectRefused(tenant, 'message_malformed', async () => {
         const browser = rig.openBrowser();
         const { relayState } = await tenant.begin(browser);
         return browser.post(tenant.acsUrl, { SAMLResponse, RelayState: relayState });
@@ -534,7 +533,7 @@ describe('certificates', () => {
       database.db,
       testCredentials,
       { tenantId: tenant.tenantId, id: connection.id },
-      { proved: { issuer: ISSUER, settings: read } },
+      { proved: { issuer: ISSUER, settings: read, from: connection } },
       'test',
     );
     const before = await tenant.made();
