@@ -7,12 +7,14 @@ import { type OktaConfig, scopesOf } from './config.ts';
 import type { Okta } from './pages.ts';
 import { object, text } from './profile.ts';
 import { openTokens } from './token.ts';
-import { openTransport, type Received, type Transport, type Tuning } from './transport.ts';
+import { MAX_BYTES, openTransport, type Received, type Transport, type Tuning } from './transport.ts';
+import { openWire } from './wire.ts';
 
 export interface OktaClient extends Okta {
   earlier: Transport['earlier'];
   /** What the credentials may read as far as is known now. */
   scopes(): readonly string[];
+  close(): Promise<void>;
 }
 
 /** Leaves out what is large and never read. https://developer.okta.com/docs/reference/core-okta-api/ */
@@ -22,14 +24,13 @@ const LEAN =
 export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tuning): Promise<OktaClient> {
   const { config } = options;
   const { default: sdk } = await import('@okta/okta-sdk-nodejs');
-  const base = new sdk.RequestExecutor();
+  const wire = openWire({ maxBytes: MAX_BYTES });
   let refused: (token: string) => void = () => {};
   const transport = openTransport({
     ...{ orgUrl: config.orgUrl, tuning, signal: options.signal },
     ...{ onCall: options.onCall, onWait: options.onWait },
     onRefused: (authorization) => refused(authorization.replace(/^Bearer /, '')),
-    // The SDK's own executor (node-fetch, the proxy of the environment) sends; everything around it is the transport's.
-    send: (request) => base.fetch(request as unknown as Parameters<typeof base.fetch>[0]),
+    send: wire.send,
   });
   const service = 'clientId' in config;
   const client = new sdk.Client({
@@ -53,7 +54,6 @@ export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tu
           method: 'POST',
           headers: { Accept: 'application/json', 'Content-Type': 'application/x-www-form-urlencoded' },
           body: form,
-          ...(client.http.agent && { agent: client.http.agent }),
         }),
       )
     : undefined;
@@ -70,6 +70,7 @@ export async function openClient(options: ConnectOptions<OktaConfig>, tuning: Tu
     orgUrl: config.orgUrl,
     maxPages: tuning.maxPages,
     earlier: transport.earlier,
+    close: wire.close,
     scopes: () => tokens?.scopes() ?? scopesOf(config),
     async get(url) {
       const users = /\/api\/v1\/users(\/[^/]+)?$/.test(new URL(url).pathname);

@@ -38,6 +38,7 @@ export async function connectOkta(
     },
     async close() {
       stop.abort(new Error('the connection to Okta was closed'));
+      await setting.client.close();
     },
   };
 }

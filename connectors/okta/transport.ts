@@ -6,6 +6,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ConnectorError } from '../connector.ts';
+import { type Raw, type Request, TooLarge } from './wire.ts';
 
 export interface Tuning {
   /** Tries of one request, the first included. */
@@ -51,21 +52,6 @@ export interface Received {
   text(): Promise<string>;
 }
 
-/** Of the SDK's and node-fetch's, what is used. */
-interface Request {
-  url: string;
-  method?: string;
-  headers?: Record<string, string>;
-  body?: unknown;
-  [more: string]: unknown;
-}
-
-interface RawResponse {
-  status: number;
-  headers: { forEach(callback: (value: string, name: string) => void): void };
-  text(): Promise<string>;
-}
-
 export interface TransportOptions {
   orgUrl: string;
   tuning: Tuning;
@@ -74,8 +60,8 @@ export interface TransportOptions {
   onWait?: ((ms: number) => void) | undefined;
   /** Told the Authorization header that a 401 came for. */
   onRefused?: (authorization: string) => void;
-  /** Sends one request and follows no redirect. */
-  send(request: Request): Promise<RawResponse>;
+  /** Sends one request, follows no redirect, and reads the answer to its end, of {@link MAX_BYTES} at most. */
+  send(request: Request, signal: AbortSignal): Promise<Raw>;
 }
 
 export interface Transport {
@@ -92,7 +78,9 @@ export interface Transport {
 const LONGEST_PACE_MS = 10_000;
 
 /** 1000 members of a group with long profiles are about 3 MB. */
-const MAX_BYTES = 64 * 1024 * 1024;
+export const MAX_BYTES = 64 * 1024 * 1024;
+
+class TimeLimit extends Error {}
 
 export function openTransport(options: TransportOptions): Transport {
   const { tuning, signal } = options;
@@ -118,26 +106,27 @@ export function openTransport(options: TransportOptions): Transport {
   }
 
   async function once(request: Request): Promise<Received> {
-    const ended = AbortSignal.any([signal, AbortSignal.timeout(tuning.timeoutMs)]);
-    const response = await options.send({
-      ...request,
-      ...{ redirect: 'manual', signal: ended, size: MAX_BYTES, timeout: 0 },
-    });
-    const body = await response.text();
-    const headers = new Headers();
-    response.headers.forEach((value, name) => {
-      headers.append(name, value);
-    });
-    const { status } = response;
-    let value: unknown;
+    // By hand, and put away at once: signals that are derived stay with their source, which lasts as long as the pull.
+    const limit = new AbortController();
+    const late = setTimeout(() => limit.abort(new TimeLimit()), tuning.timeoutMs);
+    const end = () => limit.abort(signal.reason);
+    signal.addEventListener('abort', end, { once: true });
     try {
-      value = body === '' ? undefined : JSON.parse(body);
-    } catch (error) {
-      // An error page of a proxy is no contradiction; a 200 that is no JSON is one.
-      if (status >= 200 && status < 300) throw error;
+      const { status, headers, text } = await options.send(request, limit.signal);
+      const ok = status >= 200 && status < 300;
+      let value: unknown;
+      try {
+        value = text === '' ? undefined : JSON.parse(text);
+      } catch (error) {
+        // An error page of a proxy is no contradiction; a 200 that is no JSON is one.
+        if (ok) throw error;
+      }
+      // The SDK reads the text of what it takes for an error, and of nothing else.
+      return { status, ok, url: request.url, headers, value, text: async () => (ok ? '' : text) };
+    } finally {
+      clearTimeout(late);
+      signal.removeEventListener('abort', end);
     }
-    const ok = status >= 200 && status < 300;
-    return { status, ok, url: request.url, headers, value, text: async () => body };
   }
 
   return {
@@ -242,21 +231,35 @@ function toldToWait(headers: Headers): number | undefined {
 
 function unanswered(what: string, failure: unknown, tuning: Tuning): ConnectorError {
   if (failure instanceof ConnectorError) return failure;
-  const { name, message, code, type } = failure as Error & { code?: string; type?: string };
-  if (failure instanceof SyntaxError || type === 'max-size') {
+  if (failure instanceof TooLarge) {
+    return new ConnectorError(
+      'malformed',
+      `Okta's answer to ${what} is larger than ${MAX_BYTES / 2 ** 20} MB, ${tuning.attempts} times. See whether a proxy changes it.`,
+    );
+  }
+  if (failure instanceof SyntaxError) {
     return new ConnectorError(
       'malformed',
       `Okta's answer to ${what} is not whole JSON, ${tuning.attempts} times. See whether a proxy changes it.`,
     );
   }
   const why =
-    name === 'AbortError' || name === 'TimeoutError'
-      ? `no answer within ${tuning.timeoutMs / 1000} s`
-      : (code ?? message);
+    failure instanceof TimeLimit ? `no answer within ${tuning.timeoutMs / 1000} s` : networkWords(failure);
   return new ConnectorError(
     'unavailable',
     `Okta cannot be reached for ${what} (${why}), ${tuning.attempts} times. Check orgUrl and the network; the next pull tries again.`,
   );
+}
+
+/** fetch says no more than "fetch failed" or "terminated"; its causes know why. */
+function networkWords(failure: unknown): string {
+  let said = '';
+  for (let one = failure; one instanceof Error; one = one.cause) {
+    const { code } = one as { code?: unknown };
+    if (code === 'UND_ERR_SOCKET') return 'the connection was closed before the answer was whole';
+    said = typeof code === 'string' ? code : one.message;
+  }
+  return said === '' ? String(failure) : said;
 }
 
 /** Without the query, which may be long. */

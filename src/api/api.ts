@@ -7,34 +7,43 @@ import { randomUUID } from 'node:crypto';
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
 import { z } from 'zod';
 import { baseUrl } from '../http/base-url.ts';
+import { sourceOf } from '../http/source.ts';
 import { authenticate } from '../tenant/key.ts';
-import { actorOf, covers, type Principal } from '../tenant/scope.ts';
+import { actorOf, covers, type Principal, type Scope } from '../tenant/scope.ts';
 import { findTenant, type TenantFacts } from '../tenant/tenant.ts';
 import { attributeMappingRoutes } from './attribute-mappings.ts';
 import { changeRoutes } from './changes.ts';
+import { claimMappingRoutes } from './claim-mappings.ts';
 import { clientRoutes } from './clients.ts';
+import { connectionRoutes } from './connections.ts';
 import { directoryRoutes } from './directories.ts';
+import { domainRoutes } from './domains.ts';
 import { problemOf } from './failure.ts';
 import { keyRoutes } from './keys.ts';
 import { memberRoutes } from './members.ts';
 import { openApi } from './openapi.ts';
 import {
   document,
-  forbidden,
   internal,
+  lacksScope,
   methodNotAllowed,
   noSuchRoute,
   notFound,
   type Problem,
   unauthorised,
 } from './problem.ts';
+import { productRoutes } from './products.ts';
 import { pullRoutes } from './pulls.ts';
 import { reconciliationRoutes } from './reconciliations.ts';
-import { readBody, readParams, readQuery } from './request.ts';
+import { type Read, readBody, readParams, readQuery } from './request.ts';
 import { requestRoutes } from './requests.ts';
 import { roleMappingRoutes } from './role-mappings.ts';
 import { type ApiOptions, type Reply, type Route, reply, route } from './route.ts';
 import { schemaRoutes } from './schemas.ts';
+import { sessionRoutes } from './sessions.ts';
+import { signInPolicyRoutes } from './sign-in-policy.ts';
+import { signInRoutes } from './sign-ins.ts';
+import { signingKeyRoutes } from './signing-keys.ts';
 import { tenantRoutes } from './tenants.ts';
 
 export type { ApiOptions } from './route.ts';
@@ -51,8 +60,16 @@ export function apiRoutes(options: ApiOptions): Route[] {
     ...requestRoutes(options),
     ...roleMappingRoutes(options),
     ...memberRoutes(options),
+    ...connectionRoutes(options),
+    ...claimMappingRoutes(options),
+    ...signInPolicyRoutes(options),
+    ...domainRoutes(options),
+    ...productRoutes(options),
     ...changeRoutes(options),
     ...reconciliationRoutes(options),
+    ...signInRoutes(options),
+    ...sessionRoutes(options),
+    ...signingKeyRoutes(options),
     ...keyRoutes(options),
   ];
   let described: Record<string, unknown> | undefined;
@@ -79,7 +96,10 @@ export function apiRoutes(options: ApiOptions): Route[] {
 export function apiRouter(options: ApiOptions): express.Router {
   const router = express.Router({ caseSensitive: true });
   const byPath = new Map<string, Route[]>();
-  for (const r of apiRoutes(options)) byPath.set(r.path, [...(byPath.get(r.path) ?? []), r]);
+  // Express looks through its routes one by one: those whose speed is the product's come first.
+  const routes = apiRoutes(options);
+  for (const r of [...routes.filter((r) => r.checksKey), ...routes.filter((r) => !r.checksKey)])
+    byPath.set(r.path, [...(byPath.get(r.path) ?? []), r]);
 
   router.use((_req, res, next) => {
     res.locals.requestId = randomUUID();
@@ -120,19 +140,13 @@ function handler(r: Route, options: ApiOptions): RequestHandler {
 const nobody: Principal = { keyId: '', tenantId: null, scopes: [] };
 
 async function answer(r: Route, options: ApiOptions, req: Request, res: Response): Promise<Reply | Problem> {
-  let principal = nobody;
-  if (r.scope !== null) {
-    const bearer = /^Bearer +(\S+)$/i.exec(req.get('authorization') ?? '')?.[1];
-    if (bearer === undefined) return unauthorised('missing');
-    const found = await authenticate(options.db, options.credentials, bearer);
-    if (found.outcome !== 'ok') return unauthorised(found.outcome);
-    principal = found.principal;
-    if (!covers(principal.scopes, r.scope)) {
-      return forbidden(
-        `This needs a key with the scope ${r.scope}. Ask an operator for one (POST /v1/keys). Nothing was written.`,
-      );
-    }
-  }
+  const presented = /^Bearer +(\S+)$/i.exec(req.get('authorization') ?? '')?.[1];
+  if (r.scope !== null && presented === undefined) return unauthorised('missing');
+  const key = async () =>
+    r.scope === null || presented === undefined ? nobody : enter(r.scope, options, presented);
+  const found = r.checksKey ? nobody : await key();
+  if ('kind' in found) return found;
+  const principal = found;
   const params = readParams(r.path, req.params);
   if (!params.ok) return params.error;
   let tenant: TenantFacts | undefined;
@@ -142,19 +156,44 @@ async function answer(r: Route, options: ApiOptions, req: Request, res: Response
       return notFound('tenant');
     }
   }
-  const query = readQuery(r.query, req.query);
-  if (!query.ok) return query.error;
-  const body = r.body ? await readBody(r.body, req, res) : { ok: true as const, value: undefined };
-  if (!body.ok) return body.error;
+  const sent = await readSent(r, req, res).catch((error: unknown): Read<never> => {
+    const known = problemOf(error);
+    if (known === internal) throw error;
+    return { ok: false, error: known };
+  });
+  if (!sent.ok) {
+    // Nobody without a key is told what is wrong with their request.
+    const entered = r.checksKey ? await key() : nobody;
+    return 'kind' in entered ? entered : sent.error;
+  }
   return r.handle({
     principal,
     actor: actorOf(principal),
     tenant,
     params: params.value,
-    query: query.value,
-    body: body.value,
+    ...sent.value,
+    presented: presented ?? '',
+    source: sourceOf(req, options.trustProxy),
     baseUrl: baseUrl(req, options),
   });
+}
+
+/** The key, if it is good and has the scope. */
+async function enter(scope: Scope, options: ApiOptions, presented: string): Promise<Principal | Problem> {
+  const found = await authenticate(options.db, options.credentials, presented);
+  if (found.outcome !== 'ok') return unauthorised(found.outcome);
+  return covers(found.principal.scopes, scope) ? found.principal : lacksScope(scope);
+}
+
+async function readSent(
+  r: Route,
+  req: Request,
+  res: Response,
+): Promise<Read<{ query: unknown; body: unknown }>> {
+  const query = readQuery(r.query, req.query);
+  if (!query.ok) return query;
+  const body = r.body ? await readBody(r.body, req, res) : { ok: true as const, value: undefined };
+  return body.ok ? { ok: true, value: { query: query.value, body: body.value } } : body;
 }
 
 function send(res: Response, answered: Reply | Problem): void {

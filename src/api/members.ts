@@ -12,6 +12,7 @@ const status = z.enum(['active', 'suspended', 'removed']);
 
 const linkSchema = z.strictObject({
   directory: uuid.nullable(),
+  connection: uuid.nullable().meta({ description: 'Where the person signs in' }),
   user: uuid.nullable().meta({ description: "The directory user's SCIM id" }),
   subject: z.string().nullable().meta({ description: 'The SSO subject' }),
   provider: z.string(),
@@ -65,7 +66,7 @@ const filters = z.strictObject({
   limit,
 });
 
-export function memberRoutes({ db }: ApiOptions): Route[] {
+export function memberRoutes({ db, lifecycle }: ApiOptions): Route[] {
   return [
     route({
       method: 'get',
@@ -92,6 +93,25 @@ export function memberRoutes({ db }: ApiOptions): Route[] {
       answers: { 200: { description: 'The member', schema: memberDetail } },
       async handle({ tenant, params }) {
         const found = await readMember(db, tenant.id, params.member);
+        return found ? reply(200, found) : notFound('member');
+      },
+    }),
+    route({
+      method: 'patch',
+      path: '/tenants/{tenant}/members/{member}',
+      id: 'setMemberStatus',
+      summary: 'Suspend or remove a member by hand, or take that back',
+      description:
+        'The stricter of this and of what the directories say holds; sessions end with the answer. "active" takes back ' +
+        'what was said before: the directories decide again, and where those that had the person exist no longer, a ' +
+        'sign-in may bring them back.',
+      scope: 'members:write',
+      body: z.strictObject({ status }),
+      answers: { 200: { description: 'The member as it stands now', schema: memberDetail } },
+      async handle({ tenant, params, actor, body }) {
+        const memberId = params.member;
+        const set = await lifecycle.setStatus({ tenantId: tenant.id, memberId }, body.status, actor);
+        const found = set === undefined ? undefined : await readMember(db, tenant.id, memberId);
         return found ? reply(200, found) : notFound('member');
       },
     }),
@@ -177,7 +197,9 @@ interface MemberRow {
 
 const COLUMNS = `m.id, m.email, m.display_name, m.profile, m.status, m.created_at, m.updated_at,
   coalesce((select json_agg(distinct g.role order by g.role) from role_grant g where g.member_id = m.id), '[]') as roles,
-  coalesce((select json_agg(json_build_object('directory', l.directory_id, 'user', l.user_id, 'subject', l.subject,
+  coalesce((select json_agg(json_build_object('directory', case when l.subject is null then l.directory_id end,
+    'connection', case when l.subject is not null then l.directory_id end,
+    'user', case when l.subject is null then l.user_id end, 'subject', l.subject,
     'provider', l.provider) order by l.id) from link l where l.member_id = m.id), '[]') as links`;
 
 // Planned for its parameters each time, so that an absent filter costs nothing and an e-mail is an index read

@@ -58,7 +58,11 @@ export type Noun =
   | 'role'
   | 'request'
   | 'pull'
-  | 'reconciliation';
+  | 'reconciliation'
+  | 'domain'
+  | 'product'
+  | 'session'
+  | 'connection';
 
 /** The same for what is unknown and for what belongs to somebody else; names no id, so that the bytes are equal. */
 export function notFound(noun: Noun): Problem {
@@ -104,6 +108,34 @@ export function forbidden(detail: string): Problem {
   return problem(403, 'forbidden', 'Forbidden', detail);
 }
 
+export function lacksScope(scope: string): Problem {
+  return forbidden(
+    `This needs a key with the scope ${scope}. Ask an operator for one (POST /v1/keys). Nothing was written.`,
+  );
+}
+
+/** @param name says why, for programs */
+export function refused(name: string, title: string, detail: string): Problem {
+  return problem(403, name, title, detail);
+}
+
+/** What a session's own token cannot do, because it is none or its session has ended. */
+export function tokenRefused(name: string, title: string, detail: string): Problem {
+  return problem(401, name, title, detail, {
+    headers: { 'www-authenticate': 'Bearer realm="lockstep", error="invalid_token"' },
+  });
+}
+
+export function heldOff(seconds: number): Problem {
+  return problem(
+    429,
+    'held-off',
+    'Too many failures',
+    `Too many tokens that are not known here came from this address. Try again in ${seconds} s. Nothing was written.`,
+    { headers: { 'retry-after': String(seconds) } },
+  );
+}
+
 export function invalid(errors: FieldError[]): Problem {
   const first = errors[0];
   const where = first?.path ? `${first.path}: ` : '';
@@ -147,6 +179,16 @@ export function unknownKind(kind: string, kinds: readonly string[]): Problem {
     'Kind of directory not available',
     `There is no kind of directory "${kind}" here. There are: ${kinds.join(', ')}. Nothing was written.`,
     { errors: [{ path: '/kind', message: `must be one of ${kinds.join(', ')}` }] },
+  );
+}
+
+/** What an operator gave was understood, but the identity provider that it names does not bear it out. */
+export function idpRefused(detail: string): Problem {
+  return problem(
+    422,
+    'identity-provider-refused',
+    'The identity provider does not answer as a sign-in needs it',
+    `${detail} Nothing was written.`,
   );
 }
 

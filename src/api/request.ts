@@ -23,6 +23,11 @@ export const pathParts: Record<string, { noun: Noun; schema: z.ZodType<string> }
   request: id('request'),
   pull: id('pull'),
   reconciliation: id('reconciliation'),
+  product: id('product'),
+  connection: id('connection'),
+  use: { noun: 'domain', schema: z.enum(['email', 'host']) },
+  name: { noun: 'domain', schema: text(253) },
+  session: id('session'),
   role: { noun: 'role', schema: text(100) },
 };
 

@@ -22,7 +22,7 @@ const mapping = z
 
 const mappings = z.array(mapping).max(5000, 'must have at most 5,000 mappings');
 
-const planSchema = z
+export const mappingPlan = z
   .strictObject({
     hash: z.string().meta({ description: 'SHA-256 over all items' }),
     counts: z.strictObject({ members: z.int(), gains: z.int(), losses: z.int() }),
@@ -66,7 +66,7 @@ export function roleMappingRoutes({ db, lifecycle, queue }: ApiOptions): Route[]
       answers: {
         200: {
           description: 'The new set, or with `dryRun=true` the plan',
-          schema: z.union([mappingList, planSchema]),
+          schema: z.union([mappingList, mappingPlan]),
         },
       },
       async handle({ tenant, actor, query, body }) {

@@ -10,6 +10,8 @@ import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
+import type { Sessions } from '../session/session.ts';
+import type { TxtResolver } from '../tenant/domain.ts';
 import type { Principal, Scope } from '../tenant/scope.ts';
 import type { TenantFacts } from '../tenant/tenant.ts';
 import type { Problem } from './problem.ts';
@@ -19,9 +21,23 @@ export interface ApiOptions {
   credentials: Credentials;
   lifecycle: Pick<
     Lifecycle,
-    'planMappings' | 'replaceMappings' | 'planAttributeMappings' | 'replaceAttributeMappings' | 'replay'
+    | 'planMappings'
+    | 'replaceMappings'
+    | 'planAttributeMappings'
+    | 'replaceAttributeMappings'
+    | 'replay'
+    | 'signIn'
+    | 'setStatus'
+    | 'signInPolicy'
+    | 'replaceSignInPolicy'
+    | 'claimMappings'
+    | 'planClaimMappings'
+    | 'replaceClaimMappings'
   >;
+  sessions: Sessions;
   queue: Pick<LaneQueue, 'wake'>;
+  /** Where the records that prove domains are looked up. */
+  resolver: TxtResolver;
   /** Which kinds of directories can be pulled. */
   connectors: Connectors;
   reconciler: Pick<Reconciler, 'request' | 'find' | 'list' | 'items' | 'approve'>;
@@ -62,6 +78,10 @@ export interface Context<Path extends string, Query, Body> {
   params: Record<Exclude<ParamNames<Path>, 'tenant'>, string>;
   query: Query;
   body: Body;
+  /** The bearer key as it was presented. */
+  presented: string;
+  /** The address that the request comes from. */
+  source: string;
   /** Scheme and authority under which the caller reaches us; no slash at the end. */
   baseUrl: string;
 }
@@ -82,6 +102,8 @@ export interface Spec<Path extends string, Query extends z.ZodObject, Body exten
   description?: string;
   /** The scope that a narrower key needs; null for a route that needs no key at all. */
   scope: Scope | null;
+  /** The handler checks key and scope, in the statement that answers: for a route whose speed is the product's. */
+  checksKey?: boolean;
   /** Unknown parameters are refused, with or without this. */
   query?: Query;
   body?: Body;
@@ -101,6 +123,8 @@ export interface UntypedContext {
   params: Record<string, string>;
   query: unknown;
   body: unknown;
+  presented: string;
+  source: string;
   baseUrl: string;
 }
 

@@ -2,6 +2,7 @@
  * The environment as a typed configuration. Every variable of the contract is read here and nowhere else; what is
  * wrong comes back as sentences that name the variable and say what to write. Secrets never appear in them.
  */
+import { isIP, isIPv4 } from 'node:net';
 import { z } from 'zod';
 
 export type DatabaseConfig =
@@ -40,6 +41,8 @@ export interface Config {
   scimRequestsPerSecond: number;
   /** SCIM requests older than this are forgotten; 0 keeps none at all. */
   requestRetentionDays: number;
+  /** `address[:port]` of the DNS servers that prove domains; none: those of the machine. */
+  dnsServers: string[];
 }
 
 export type ConfigResult =
@@ -100,6 +103,13 @@ const environment = z.object({
     .string()
     .regex(/^(0|[1-9]\d{0,4})$/, 'must be a number of days from 0 (no request log) to 99999')
     .default('7'),
+  LOCKSTEP_DNS_SERVERS: z
+    .string()
+    .default('')
+    .transform((value) => value.split(',').flatMap((part) => part.trim() || []))
+    .refine((servers) => servers.every(isServer), {
+      error: 'must be IP addresses of DNS servers with commas between, each with its port if it is not 53',
+    }),
 });
 type Environment = z.infer<typeof environment>;
 
@@ -182,6 +192,7 @@ function assemble(env: Environment): Config {
     changeRetentionDays: Number(env.LOCKSTEP_CHANGE_RETENTION_DAYS),
     scimRequestsPerSecond: Number(env.LOCKSTEP_SCIM_REQUESTS_PER_SECOND) || Number.POSITIVE_INFINITY,
     requestRetentionDays: Number(env.LOCKSTEP_REQUEST_RETENTION_DAYS),
+    dnsServers: env.LOCKSTEP_DNS_SERVERS,
     ...(env.LOCKSTEP_PUBLIC_URL ? { publicUrl: env.LOCKSTEP_PUBLIC_URL.replace(/\/+$/, '') } : {}),
     ...(env.LOCKSTEP_REDIS_URL ? { redisUrl: env.LOCKSTEP_REDIS_URL } : {}),
     ...(env.LOCKSTEP_OPERATOR_KEY ? { operatorKey: env.LOCKSTEP_OPERATOR_KEY } : {}),
@@ -189,6 +200,12 @@ function assemble(env: Environment): Config {
       ? { encryptionKey: Buffer.from(env.LOCKSTEP_ENCRYPTION_KEY, 'base64') }
       : {}),
   };
+}
+
+/** `192.0.2.1`, `192.0.2.1:5353`, `[2001:db8::1]:5353`, `2001:db8::1`. */
+function isServer(value: string): boolean {
+  const bare = /^\[(.+)\](:\d{1,5})?$/.exec(value)?.[1] ?? value;
+  return isIP(bare) !== 0 || isIPv4(bare.replace(/:\d{1,5}$/, ''));
 }
 
 function url(protocols: string[], example: string) {

@@ -14,8 +14,11 @@ import {
 } from 'node:crypto';
 import { newId } from '../id/id.ts';
 
-/** `lst`: a directory's SCIM token. `lsc`: the secret of a directory's OAuth client. `lsk`: a key of /v1. */
-export type CredentialKind = 'lst' | 'lsc' | 'lsk';
+/**
+ * `lst`: a directory's SCIM token. `lsc`: the secret of a directory's OAuth client. `lsk`: a key of /v1. `lsr`: a
+ * session's refresh token. `lsx`: what a browser brings back from a sign-in. `lss`: the state of one under way.
+ */
+export type CredentialKind = 'lst' | 'lsc' | 'lsk' | 'lsr' | 'lsx' | 'lss';
 
 export interface Issued {
   id: string;
@@ -41,7 +44,7 @@ export interface Credentials {
   open(box: Buffer, context: string): string;
 }
 
-const FORM = /^(lst|lsc|lsk)_([0-9a-f]{32})_([A-Za-z0-9_-]{43})$/;
+const FORM = /^(lst|lsc|lsk|lsr|lsx|lss)_([0-9a-f]{32})_([A-Za-z0-9_-]{43})$/;
 
 /** @param encryptionKey 32 bytes (LOCKSTEP_ENCRYPTION_KEY) */
 export function openCredentials(encryptionKey: Buffer): Credentials {

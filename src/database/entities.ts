@@ -38,8 +38,13 @@ export const Domain = defineEntity({
   tableName: 'domain',
   properties: {
     tenantId: p.uuid().primary(),
+    use: p.text().$type<'email' | 'host'>().primary(),
     name: p.text().primary(),
+    challenge: p.text(),
     provedAt: p.datetime().nullable(),
+    checkedAt: p.datetime().nullable(),
+    failingSince: p.datetime().nullable(),
+    createdAt: createdAt(),
   },
 });
 
@@ -110,6 +115,111 @@ export const ApiKey = defineEntity({
     scopes: p.array().columnType('text[]'),
     expiresAt: p.datetime().nullable(),
     revokedAt: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const Connection = defineEntity({
+  name: 'Connection',
+  tableName: 'connection',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    kind: p.text().$type<'oidc' | 'saml' | 'posted'>(),
+    name: p.text(),
+    provider: p.text(),
+    issuer: p.text().nullable(),
+    config: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
+    secrets: p.blob().nullable(),
+    defaultRole: p.text().nullable(),
+    pausedAt: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const SignInPolicyRow = defineEntity({
+  name: 'SignInPolicyRow',
+  tableName: 'sign_in_policy',
+  properties: {
+    tenantId: p.uuid().primary(),
+    membership: p.text().$type<'jit' | 'directory'>(),
+    defaultRole: p.text().nullable(),
+    neverRoles: p.array(),
+    allowedDomains: p.array().nullable(),
+    requiredConnection: p.uuid().nullable(),
+    sessionSeconds: p.integer(),
+    idleSeconds: p.integer(),
+    switching: p.boolean(),
+    updatedAt: createdAt(),
+  },
+});
+
+export const ClaimMapping = defineEntity({
+  name: 'ClaimMapping',
+  tableName: 'claim_mapping',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    connectionId: p.uuid().nullable(),
+    claim: p.text(),
+    value: p.text(),
+    role: p.text(),
+    createdAt: createdAt(),
+  },
+});
+
+export const SignInAttempt = defineEntity({
+  name: 'SignInAttempt',
+  tableName: 'sign_in_attempt',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    connectionId: p.uuid(),
+    mode: p.text().$type<'sign-in' | 'test'>(),
+    digest: digest(),
+    browser: digest(),
+    secrets: p.blob(),
+    productId: p.uuid().nullable(),
+    returnTo: p.text().nullable(),
+    createdAt: createdAt(),
+    expiresAt: p.datetime(),
+    usedAt: p.datetime().nullable(),
+  },
+});
+
+export const SaidOnce = defineEntity({
+  name: 'SaidOnce',
+  tableName: 'said_once',
+  properties: {
+    connectionId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    digest: digest().primary(),
+    expiresAt: p.datetime(),
+  },
+});
+
+export const SigningKey = defineEntity({
+  name: 'SigningKey',
+  tableName: 'signing_key',
+  properties: {
+    id: p.uuid().primary(),
+    publicJwk: p.json<Record<string, unknown>>().columnType('jsonb'),
+    secret: p.blob(),
+    signsFrom: p.datetime(),
+    signsUntil: p.datetime().nullable(),
+    publishedUntil: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const Product = defineEntity({
+  name: 'Product',
+  tableName: 'product',
+  properties: {
+    id: p.uuid().primary(),
+    name: p.text().unique(),
+    returnTo: p.array(),
+    logoutUrl: p.text().nullable(),
     createdAt: createdAt(),
   },
 });
@@ -385,6 +495,7 @@ export const Member = defineEntity({
     displayName: p.text().nullable(),
     profile: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
     status: p.text().$type<MemberStatus>(),
+    operatorStatus: p.text().$type<'suspended' | 'removed'>().nullable(),
     createdAt: createdAt(),
     updatedAt: createdAt(),
   },
@@ -397,8 +508,8 @@ export const Link = defineEntity({
     id: p.uuid().primary(),
     tenantId: p.uuid(),
     memberId: p.uuid(),
-    directoryId: p.uuid().nullable(),
-    userId: p.uuid().nullable(),
+    directoryId: p.uuid(),
+    userId: p.uuid(),
     subject: p.text().nullable(),
     provider: p.text(),
     externalId: p.text().nullable(),
@@ -449,6 +560,71 @@ export const RoleGrant = defineEntity({
     groupId: p.uuid().nullable(),
     because: p.text(),
     createdAt: createdAt(),
+  },
+});
+
+export const Session = defineEntity({
+  name: 'Session',
+  tableName: 'session',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    memberId: p.uuid(),
+    connectionId: p.uuid(),
+    userId: p.uuid(),
+    idpSession: p.text().nullable(),
+    productId: p.uuid().nullable(),
+    authenticatedAt: p.datetime(),
+    refreshedAt: createdAt(),
+    idleSeconds: p.integer(),
+    expiresAt: p.datetime(),
+    revokedAt: p.datetime().nullable(),
+    revokedBecause: p.text().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const RefreshToken = defineEntity({
+  name: 'RefreshToken',
+  tableName: 'refresh_token',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    sessionId: p.uuid(),
+    digest: digest(),
+    usedAt: p.datetime().nullable(),
+    createdAt: createdAt(),
+  },
+});
+
+export const SignInCode = defineEntity({
+  name: 'SignInCode',
+  tableName: 'sign_in_code',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    sessionId: p.uuid(),
+    digest: digest(),
+    expiresAt: p.datetime(),
+    usedAt: p.datetime().nullable(),
+  },
+});
+
+export const SessionEnd = defineEntity({
+  name: 'SessionEnd',
+  tableName: 'session_end',
+  properties: {
+    id: p.uuid().primary(),
+    tenantId: p.uuid(),
+    sessionId: p.uuid(),
+    memberId: p.uuid(),
+    productId: p.uuid(),
+    because: p.text(),
+    createdAt: p.datetime().defaultRaw('clock_timestamp()'),
+    attempts: p.integer().default(0),
+    retryAt: createdAt(),
+    error: p.text().nullable(),
+    toldAt: p.datetime().nullable(),
   },
 });
 
@@ -606,6 +782,13 @@ export const entities = [
   DirectoryClient,
   DirectoryToken,
   ApiKey,
+  Connection,
+  SignInPolicyRow,
+  ClaimMapping,
+  SignInAttempt,
+  SaidOnce,
+  SigningKey,
+  Product,
   LoggedScimRequest,
   PullState,
   PullRun,
@@ -625,6 +808,10 @@ export const entities = [
   RoleMapping,
   AttributeMapping,
   RoleGrant,
+  Session,
+  RefreshToken,
+  SignInCode,
+  SessionEnd,
   Mismatch,
   DirectoryReconciled,
   Reconciliation,

@@ -19,14 +19,22 @@ create table lane (
   event_sequence bigint not null default 0
 ) with (fillfactor = 50);
 
--- An e-mail domain that a tenant has proved to be its own (rule 4 of "Who is whom").
+-- A name that a tenant says is its own, proved by a DNS TXT record: of its e-mail addresses (home-realm discovery, and
+-- rule 4 of "Who is whom"), or a host at which its people sign in. Unproved it does nothing; proved it is one tenant's.
 create table domain (
   tenant_id uuid not null references tenant (id) on delete cascade,
+  use text not null check (use in ('email', 'host')),
   name text not null check (name = lower(name)),
+  -- What the record must say.
+  challenge text not null,
   proved_at timestamptz,
-  primary key (tenant_id, name)
+  checked_at timestamptz,
+  -- Since when the record of a proved name is no longer found; null while it stands.
+  failing_since timestamptz,
+  created_at timestamptz not null default now(),
+  primary key (tenant_id, use, name)
 );
-create unique index domain_proved_once on domain (name) where proved_at is not null;
+create unique index domain_proved_once on domain (use, name) where proved_at is not null;
 
 -- One source of truth of a tenant. Directories with the same provider count as one identity provider
 -- (rule 3 of "Who is whom"): the first of a tenant is 'primary', a further one stands alone unless told otherwise.
@@ -96,6 +104,110 @@ create table api_key (
   created_at timestamptz not null default now()
 );
 create index api_key_of_tenant on api_key (tenant_id);
+
+-- Where a tenant's people sign in: an OpenID provider, a SAML identity provider, or 'posted', the product itself, which
+-- says whom it has verified. Who signed in is mirrored (mirror_user) as the connection's users, by source id = subject.
+create table connection (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  kind text not null check (kind in ('oidc', 'saml', 'posted')),
+  name text not null,
+  -- As of a directory: sources of one provider are recognised in each other by userName and e-mail.
+  provider text not null,
+  -- The OpenID issuer or the SAML entity id; what it names is one identity provider wherever it is used.
+  issuer text,
+  -- By kind: src/sso/connection.ts. Secrets are sealed for this connection's id.
+  config jsonb not null default '{}',
+  secrets bytea,
+  -- For everybody who signs in here; null: what the tenant's policy says.
+  default_role text check (default_role <> 'owner'),
+  paused_at timestamptz,
+  created_at timestamptz not null default now()
+);
+create unique index connection_posted_once on connection (tenant_id) where kind = 'posted';
+create index connection_of_tenant on connection (tenant_id, id);
+
+-- How a tenant's people may sign in; a tenant without a row has the defaults (src/lifecycle/sign-in-policy.ts).
+create table sign_in_policy (
+  tenant_id uuid primary key references tenant (id) on delete cascade,
+  -- jit: whoever the identity provider vouches for becomes a member; directory: only whom a directory has.
+  membership text not null check (membership in ('jit', 'directory')),
+  default_role text check (default_role <> 'owner'),
+  -- Roles that no sign-in gives, whatever the claims say.
+  never_roles text[] not null,
+  -- E-mail domains of those who may sign in; null: any.
+  allowed_domains text[],
+  -- The one connection by which one may sign in; null: any.
+  required_connection uuid references connection (id) on delete set null,
+  session_seconds integer not null check (session_seconds > 0),
+  idle_seconds integer not null check (idle_seconds > 0),
+  -- Whether a session of another tenant may be exchanged for one here (POST /v1/sessions/switch).
+  switching boolean not null,
+  updated_at timestamptz not null default now()
+);
+
+-- Claim of a sign-in → role, of one connection or of all.
+create table claim_mapping (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  connection_id uuid references connection (id) on delete cascade,
+  claim text not null,
+  value text not null,
+  role text not null check (role <> 'owner'),
+  created_at timestamptz not null default now()
+);
+create unique index claim_mapping_once on claim_mapping (tenant_id, claim, value, role, connection_id) nulls not distinct;
+
+-- A sign-in under way at an identity provider. Its state (OIDC) or RelayState (SAML) is a credential; the browser
+-- that began it shows a cookie. Used once.
+create table sign_in_attempt (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  connection_id uuid not null references connection (id) on delete cascade,
+  -- test: shows what the sign-in would make, and makes nothing.
+  mode text not null check (mode in ('sign-in', 'test')),
+  digest bit(256) not null,
+  browser bit(256) not null,
+  -- {nonce, codeVerifier} or {requestId}, sealed for this id.
+  secrets bytea not null,
+  product_id uuid,
+  return_to text,
+  created_at timestamptz not null default now(),
+  expires_at timestamptz not null,
+  used_at timestamptz
+);
+create index sign_in_attempt_over on sign_in_attempt (expires_at);
+
+-- What an identity provider may say once: assertion ids (SAML), `jti` of logout tokens (OIDC).
+create table said_once (
+  connection_id uuid not null references connection (id) on delete cascade,
+  tenant_id uuid not null,
+  digest bit(256) not null,
+  expires_at timestamptz not null,
+  primary key (connection_id, digest)
+);
+create index said_once_over on said_once (expires_at);
+
+-- What signs access tokens. A key is published before it signs, and stays published until its last token has expired.
+create table signing_key (
+  id uuid primary key,
+  public_jwk jsonb not null,
+  -- The private JWK, sealed for this id.
+  secret bytea not null,
+  signs_from timestamptz not null,
+  signs_until timestamptz,
+  published_until timestamptz,
+  created_at timestamptz not null default now()
+);
+
+-- A product that signs people in by Lockstep: where they may be sent back to, and where it hears that a session ended.
+create table product (
+  id uuid primary key,
+  name text not null unique,
+  return_to text[] not null,
+  logout_url text,
+  created_at timestamptz not null default now()
+);
 
 -- The request log: what a directory's IdP asked and was told, kept for a set time. Written in batches behind the
 -- requests, so it has one index and no foreign keys; pruning goes by the primary key, since an id (UUIDv7) begins with
@@ -411,30 +523,31 @@ create table member (
   -- What attribute mappings made of the directories' attributes: field → text, number, boolean or a list of them.
   profile jsonb not null default '{}',
   status text not null check (status in ('active', 'suspended', 'removed')),
+  -- What an operator said; the stricter of it and of what the directories say is the status.
+  operator_status text check (operator_status in ('suspended', 'removed')),
   created_at timestamptz not null default now(),
   updated_at timestamptz not null default now()
 );
 create index member_of_tenant on member (tenant_id, id);
 create index member_email on member (tenant_id, email_key);
 
--- What ties a member to a directory user or an SSO subject. It outlives the mirror row, so it remembers the
--- keys by which a person who comes back under a new id is recognised.
+-- What ties a member to a directory user or to who signs in at a connection (then with the subject). It outlives the
+-- mirror row, so it remembers the keys by which a person who comes back under a new id is recognised.
 create table link (
   id uuid primary key,
   tenant_id uuid not null,
   member_id uuid not null references member (id) on delete cascade,
-  directory_id uuid,
-  user_id uuid,
+  -- The directory, or of a subject its connection.
+  directory_id uuid not null,
+  user_id uuid not null,
   subject text,
   provider text not null,
   external_id text,
   user_name_key text,
   email_key text,
-  created_at timestamptz not null default now(),
-  check ((user_id is null) <> (subject is null))
+  created_at timestamptz not null default now()
 );
-create unique index link_user on link (tenant_id, user_id) where user_id is not null;
-create unique index link_subject on link (tenant_id, provider, subject) where subject is not null;
+create unique index link_user on link (tenant_id, user_id);
 create index link_member on link (member_id);
 create index link_external_id on link (tenant_id, external_id) where external_id is not null;
 create index link_user_name on link (tenant_id, user_name_key) where user_name_key is not null;
@@ -473,6 +586,7 @@ create table role_grant (
   member_id uuid not null references member (id) on delete cascade,
   role text not null,
   origin text not null check (origin in ('mapping', 'login', 'operator')),
+  -- Of a sign-in: the claim's mapping (none: the default role), and who signed in.
   mapping_id uuid,
   group_id uuid,
   because text not null,
@@ -480,6 +594,70 @@ create table role_grant (
 );
 create unique index role_grant_once on role_grant (member_id, role, origin, mapping_id, group_id) nulls not distinct;
 create index role_grant_owner on role_grant (tenant_id, member_id) where role = 'owner' and origin = 'operator';
+
+-- A session of one member: ends by its time, by idleness, by the IdP's or the product's word, and with the member's access.
+create table session (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  member_id uuid not null references member (id) on delete cascade,
+  connection_id uuid not null references connection (id) on delete cascade,
+  -- Who signed in: a user of the connection.
+  user_id uuid not null,
+  -- The identity provider's own session: `sid` (OIDC), SessionIndex (SAML).
+  idp_session text,
+  product_id uuid references product (id) on delete set null,
+  authenticated_at timestamptz not null,
+  -- Idleness is counted from here.
+  refreshed_at timestamptz not null default now(),
+  idle_seconds integer not null,
+  expires_at timestamptz not null,
+  revoked_at timestamptz,
+  revoked_because text,
+  created_at timestamptz not null default now()
+);
+create index session_of_member on session (member_id) where revoked_at is null;
+create index session_of_login on session (user_id) where revoked_at is null;
+create index session_of_idp on session (connection_id, idp_session) where revoked_at is null and idp_session is not null;
+create index session_over on session (expires_at);
+
+-- A refresh token is used once; used again, it ends its session.
+create table refresh_token (
+  id uuid primary key,
+  tenant_id uuid not null,
+  session_id uuid not null references session (id) on delete cascade,
+  digest bit(256) not null,
+  used_at timestamptz,
+  created_at timestamptz not null default now()
+);
+create index refresh_token_of_session on refresh_token (session_id);
+
+-- What a browser brings back to the product, which exchanges it for the session's tokens, once and soon.
+create table sign_in_code (
+  id uuid primary key,
+  tenant_id uuid not null,
+  session_id uuid not null references session (id) on delete cascade,
+  digest bit(256) not null,
+  expires_at timestamptz not null,
+  used_at timestamptz
+);
+create index sign_in_code_of_session on sign_in_code (session_id);
+
+-- That a session ended, to be told to its product (OIDC back-channel logout): written in the ending transaction.
+create table session_end (
+  id uuid primary key,
+  tenant_id uuid not null references tenant (id) on delete cascade,
+  session_id uuid not null,
+  member_id uuid not null,
+  product_id uuid not null references product (id) on delete cascade,
+  because text not null,
+  created_at timestamptz not null default clock_timestamp(),
+  attempts integer not null default 0,
+  retry_at timestamptz not null default now(),
+  error text,
+  told_at timestamptz
+);
+create index session_end_due on session_end (product_id, retry_at) where told_at is null;
+create index session_end_created on session_end (created_at);
 
 -- Where access state differs from the source. `side` is where the two part: 'source' (source and mirror) or 'member'
 -- (mirror and member). Disputes are kept by converge itself, the rest by src/reconcile. That nothing is known of a

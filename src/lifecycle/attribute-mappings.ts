@@ -64,7 +64,7 @@ async function planChunk(
   const facts = await loadFacts(client, tenantId, userIds, { attributes: new Map([[directoryId, inputs]]) });
   const asked = new Set(userIds);
   const membersUnder = (attributes: Policy['attributes']) => {
-    const { all } = standings(facts, { mappings: [], attributes });
+    const { all } = standings(facts, { mappings: [], attributes, signIn: facts.signIn });
     return new Map(all.map((standing) => [standing.userIds.find((id) => asked.has(id)), standing.after]));
   };
   const now = membersUnder(facts.attributes);

@@ -56,6 +56,10 @@ export function standings(
   );
   const memberOf = (userId: string) => linked.get(userId) ?? identity.links.get(userId);
   const disputed = new Set(identity.disputed.keys());
+  const letGo = new Set<string>();
+  for (const link of facts.links.values()) {
+    if (!link.login && !facts.users.has(link.userId)) letGo.add(link.memberId);
+  }
 
   const usersOf = new Map<string, SourceUser[]>();
   for (const user of facts.users.values()) {
@@ -75,6 +79,8 @@ export function standings(
     const after = desired(
       {
         sources: usersOf.get(memberId) ?? [],
+        letGo: letGo.has(memberId),
+        operatorStatus: before?.operatorStatus ?? null,
         disputed,
         groupsOf: (userId) => facts.groups.get(userId) ?? [],
         documentOf: (userId) => facts.documents.get(userId) ?? {},
@@ -194,6 +200,7 @@ export function rowsOf(
         id: newId(),
         member_id: d.memberId,
         role: g.role,
+        origin: g.origin,
         mapping_id: g.mappingId,
         group_id: g.groupId,
         because: g.because,
@@ -216,6 +223,7 @@ export function rowsOf(
       user_name_key: user.userNameKey,
       email_key: user.emailKey,
     });
+    if (user.login) add('signed_in', user.id);
   }
   for (const d of outcome.disputed)
     add('disputed', { user_id: d.userId, rival_id: d.rivalId, detail: d.reason });

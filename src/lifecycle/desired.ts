@@ -4,14 +4,18 @@
  */
 import type { MemberStatus } from '../database/entities.ts';
 import { type AttributeMappings, type Profile, profileOf, type UserDocument } from './profile.ts';
+import { rolesOfSignIn, type SignInRules } from './sign-in-policy.ts';
 
-/** A directory user of the mirror, present now. */
+/** A user of the mirror, present now: a directory's, or somebody who has signed in at a connection. */
 export interface SourceUser {
   id: string;
+  /** The directory, or the connection. */
   directoryId: string;
+  /** True for somebody who signed in. */
+  login: boolean;
   /** Identity provider of the directory; 'primary' is the tenant's own. */
   provider: string;
-  /** True for a directory that a connector pulls: its external id is the provider's object id. */
+  /** The external id is known to be the provider's own object id: of a pulled directory, or shown by a sign-in. */
   pulled: boolean;
   active: boolean;
   userName: string;
@@ -53,11 +57,15 @@ export interface Mapping {
 export interface Policy {
   mappings: readonly Mapping[];
   attributes: AttributeMappings;
+  signIn: SignInRules;
 }
 
 export interface DesiredGrant {
   role: string;
-  mappingId: string;
+  origin: 'mapping' | 'login';
+  /** Null for the default role of sign-ins. */
+  mappingId: string | null;
+  /** The group; of a sign-in, who signed in. */
   groupId: string;
   because: string;
 }
@@ -67,18 +75,21 @@ export interface DesiredMember {
   email: string | null;
   displayName: string | null;
   profile: Profile;
-  /** Roles given by directories; an operator's or a login's are not touched by them. */
+  /** Roles given by directories and by sign-ins; an operator's are not touched by them. */
   grants: DesiredGrant[];
 }
 
 export interface PersonFacts {
-  /** Directory users linked to the member, present in the mirror. */
+  /** Users linked to the member, present in the mirror: of directories, and of those who sign in. */
   sources: readonly SourceUser[];
+  /** A directory had this person and has let them go. */
+  letGo: boolean;
+  operatorStatus: 'suspended' | 'removed' | null;
   /** Those of `sources` whose e-mail somebody else claimed first: they give nothing. */
   disputed: ReadonlySet<string>;
   /** Groups of each source, direct and through nesting. */
   groupsOf(userId: string): readonly Group[];
-  /** What a source's directory says of it, for as far as an attribute mapping reads it. */
+  /** What a source's directory says of it, or the claims of a sign-in, for as far as a mapping reads it. */
   documentOf(userId: string): UserDocument;
   /** The member's e-mail, name and profile as they stand: kept when no source is left to say. */
   email: string | null;
@@ -90,23 +101,45 @@ export interface PersonFacts {
  * What the member should be.
  *
  * Status: of one identity provider every present source must be active, so that the sooner of a push and a pull cuts;
- * of several providers one is enough, since each gives membership by its own right. No source left: removed.
+ * of several providers one is enough, since each gives membership by its own right. No source left: removed. Where a
+ * directory has, or had, the person, it alone decides: a sign-in makes only those members whom no directory knows, and
+ * where the tenant's policy lets it. What an operator said counts where it is the stricter.
  */
 export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
-  const speaking = facts.sources.filter((s) => !facts.disputed.has(s.id)).sort(bySpeakingOrder);
+  const directories = facts.sources.filter((s) => !s.login);
+  const owned = directories.length > 0 || facts.letGo;
+  const sources = owned ? directories : facts.sources;
+  const speaking = sources.filter((s) => !facts.disputed.has(s.id)).sort(bySpeakingOrder);
   const cutBy = new Set(speaking.filter((s) => !s.active).map((s) => s.provider));
-  const giving = speaking.filter((s) => !cutBy.has(s.provider));
+  const mayGive = owned || policy.signIn.policy.membership === 'jit';
+  const giving = mayGive ? speaking.filter((s) => !cutBy.has(s.provider)) : [];
   // Who gives membership says who the member is; where nobody does, those who would.
   const heard = giving.length > 0 ? giving : speaking;
   const [owner] = heard;
-  const status = giving.length > 0 ? 'active' : facts.sources.length > 0 ? 'suspended' : 'removed';
+  const given = giving.length > 0 ? 'active' : sources.length > 0 ? 'suspended' : 'removed';
+  const status = stricter(given, facts.operatorStatus);
+  const signedIn = facts.sources.filter((s) => s.login && !facts.disputed.has(s.id));
   return {
     status,
     email: owner ? (owner.email ?? addressOf(owner.userName)) : facts.email,
     displayName: owner ? (owner.displayName ?? owner.userName) : facts.displayName,
     profile: owner ? profileFrom(heard, facts, policy) : facts.profile,
-    grants: grantsOf(giving, facts, policy),
+    grants:
+      status === 'active'
+        ? [...grantsOf(giving, facts, policy), ...signedIn.flatMap((s) => signInGrants(s, facts, policy))]
+        : [],
   };
+}
+
+const STRICTNESS = { active: 0, suspended: 1, removed: 2 } as const;
+
+function stricter(given: MemberStatus, said: 'suspended' | 'removed' | null): MemberStatus {
+  return said !== null && STRICTNESS[said] > STRICTNESS[given] ? said : given;
+}
+
+function signInGrants(source: SourceUser, facts: PersonFacts, policy: Policy): DesiredGrant[] {
+  const roles = rolesOfSignIn(policy.signIn, source.directoryId, facts.documentOf(source.id));
+  return roles.map((given) => ({ ...given, origin: 'login', groupId: source.id }));
 }
 
 /** The tenant's own provider speaks first, then who was seen first. */
@@ -142,6 +175,7 @@ function grantsOf(giving: readonly SourceUser[], facts: PersonFacts, policy: Pol
     if (mapping.priority !== null && mapping.priority < top) continue;
     grants.set(grantKey(mapping.role, mapping.id, group.id), {
       role: mapping.role,
+      origin: 'mapping',
       mappingId: mapping.id,
       groupId: group.id,
       because: `group "${group.displayName}"`,
@@ -150,7 +184,7 @@ function grantsOf(giving: readonly SourceUser[], facts: PersonFacts, policy: Pol
   return [...grants.values()];
 }
 
-/** Identity of a grant that a directory gave. */
+/** Identity of a grant that a directory or a sign-in gave. */
 export function grantKey(role: string, mappingId: string | null, groupId: string | null): string {
   return `${role}\n${mappingId}\n${groupId}`;
 }

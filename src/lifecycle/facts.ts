@@ -12,8 +12,9 @@ import {
   type Profile,
   type UserDocument,
 } from './profile.ts';
+import { claimNames, defaultSignInPolicy, type SignInRules } from './sign-in-policy.ts';
 import * as sql from './statements.ts';
-import { keysAt, type RememberedLink } from './who.ts';
+import { keysAt, objectIdForm, type RememberedLink } from './who.ts';
 
 export interface ActualMember {
   id: string;
@@ -21,12 +22,14 @@ export interface ActualMember {
   displayName: string | null;
   profile: Profile;
   status: MemberStatus;
+  operatorStatus: 'suspended' | 'removed' | null;
 }
 
 export interface ActualGrant {
   id: string;
   memberId: string;
   role: string;
+  origin: 'mapping' | 'login';
   mappingId: string | null;
   groupId: string | null;
   because: string;
@@ -35,6 +38,7 @@ export interface ActualGrant {
 export interface LinkedUser {
   memberId: string;
   userId: string;
+  login: boolean;
   /** The keys that the link remembers; renewed when the user's have moved. */
   keys: string;
 }
@@ -48,20 +52,23 @@ export interface Facts {
   links: Map<string, LinkedUser>;
   remembered: RememberedLink[];
   members: Map<string, ActualMember>;
-  /** Grants that directories gave, by member. */
+  /** Grants that directories and sign-ins gave, by member. */
   grants: Map<string, ActualGrant[]>;
   /** Groups that some mapping names, by user, nested ones included. */
   groups: Map<string, Group[]>;
   mappings: Mapping[];
   attributes: AttributeMappings;
-  /** What attribute mappings read of the users of their directories; empty for a tenant without any. */
+  signIn: SignInRules;
+  /** What mappings read of the users of their directories, and of the claims of sign-ins; empty for a tenant without any. */
   documents: Map<string, UserDocument>;
   provedDomains: Set<string>;
   /** Subjects with a dispute on record. */
   disputedOnRecord: Set<string>;
 }
 
-type Directories = Map<string, sql.PolicyRow['directories'][number]>;
+/** Of a connection without `pulled`. */
+type Directories = Map<string, { provider: string; pulled?: boolean }>;
+
 type Ask = <T extends pg.QueryResultRow>(name: string, text: string, ...values: unknown[]) => Promise<T[]>;
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
@@ -90,6 +97,11 @@ export async function loadFacts(
     groups: new Map(),
     mappings: policy?.mappings ?? [],
     attributes: byDirectory(policy?.attributes ?? []),
+    signIn: {
+      policy: policy?.signIn ?? defaultSignInPolicy,
+      claims: policy?.claims ?? [],
+      connections: new Map((policy?.connections ?? []).map((c) => [c.id, { defaultRole: c.defaultRole }])),
+    },
     documents: new Map(),
     provedDomains: new Set(policy?.domains ?? []),
     disputedOnRecord: new Set(),
@@ -97,7 +109,10 @@ export async function loadFacts(
   if (policy?.disputes) {
     for (const r of await ask<{ id: string }>('reopened', sql.REOPENED, userIds)) facts.subjects.add(r.id);
   }
-  await closeSubjects(ask, facts, new Map((policy?.directories ?? []).map((d) => [d.id, d])));
+  const sources: Directories = new Map();
+  for (const d of policy?.directories ?? []) sources.set(d.id, d);
+  for (const c of policy?.connections ?? []) sources.set(c.id, { provider: c.provider });
+  await closeSubjects(ask, facts, sources);
   if (policy?.disputes) {
     for (const r of await ask<{ id: string }>('disputed', sql.DISPUTED, [...facts.subjects])) {
       facts.disputedOnRecord.add(r.id);
@@ -109,6 +124,7 @@ export async function loadFacts(
         id: g.id,
         memberId: g.member_id,
         role: g.role,
+        origin: g.origin,
         mappingId: g.mapping_id,
         groupId: g.group_id,
         because: g.because,
@@ -126,15 +142,22 @@ export async function loadFacts(
       });
     }
   }
-  await loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()]);
+  await loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()], also.signIn);
   return facts;
 }
 
-async function loadDocuments(ask: Ask, facts: Facts, mappings: AttributeMappings[]): Promise<void> {
-  const mapped = (user: SourceUser) => mappings.some((of) => of.has(user.directoryId));
+async function loadDocuments(
+  ask: Ask,
+  facts: Facts,
+  mappings: AttributeMappings[],
+  also: SignInRules | undefined,
+): Promise<void> {
+  const claims = [facts.signIn, ...(also ? [also] : [])].flatMap(claimNames);
+  const mapped = (user: SourceUser) =>
+    user.login ? claims.length > 0 : mappings.some((of) => of.has(user.directoryId));
   const ids = [...facts.users.values()].filter(mapped).map((user) => user.id);
   if (ids.length === 0) return;
-  const names = mappings.flatMap(namesRead);
+  const names = [...mappings.flatMap(namesRead), ...claims];
   for (const r of await ask<sql.DocumentRow>('documents', sql.DOCUMENTS, ids, names)) {
     facts.documents.set(r.id, r.document);
   }
@@ -199,8 +222,10 @@ async function keepUsers(
     facts.users.set(row.id, {
       id: row.id,
       directoryId: row.directory_id,
+      login: directory.pulled === undefined,
       provider: directory.provider,
-      pulled: directory.pulled,
+      pulled:
+        directory.pulled ?? (directory.provider === 'primary' && objectIdForm(row.external_id) !== undefined),
       active: row.active,
       userName: row.user_name,
       userNameKey: row.user_name_key,
@@ -215,7 +240,7 @@ async function keepUsers(
   }
 }
 
-/** Users of other directories that share a key, now or before, with those asked for. */
+/** Users of other directories that share a key, now or before, or an external id with those asked for. */
 async function sharersOf(
   ask: Ask,
   facts: Facts,
@@ -225,15 +250,21 @@ async function sharersOf(
   const askers = new Map<string, Set<string>>();
   const emails = new Set<string>();
   const userNames = new Set<string>();
+  const externalIds = new Set<string>();
+  const asId = (externalId: string | null) => `id ${externalId}`;
+  const asks = (key: string, user: SourceUser) =>
+    askers.set(key, (askers.get(key) ?? new Set()).add(user.directoryId));
   for (const id of asked) {
     const user = facts.users.get(id);
     if (!user) continue;
     for (const keys of [user, ...user.former]) {
       userNames.add(keys.userNameKey);
       if (keys.emailKey !== null) emails.add(keys.emailKey);
-      for (const key of [keys.userNameKey, keys.emailKey ?? '']) {
-        askers.set(key, (askers.get(key) ?? new Set()).add(user.directoryId));
-      }
+      for (const key of [keys.userNameKey, keys.emailKey ?? '']) asks(key, user);
+    }
+    if (user.externalId !== null) {
+      externalIds.add(user.externalId);
+      asks(asId(user.externalId), user);
     }
   }
   if (userNames.size === 0) return [];
@@ -243,20 +274,19 @@ async function sharersOf(
     [...emails],
     [...userNames],
     [...directories.keys()],
+    [...externalIds],
   );
   // Two present users of one directory are two people: only another directory's user matters.
   return found.filter((row) => {
-    const from = new Set([
-      ...(askers.get(row.user_name_key) ?? []),
-      ...(askers.get(row.email_key ?? '') ?? []),
-    ]);
+    const keys = [row.user_name_key, row.email_key ?? '', asId(row.external_id)];
+    const from = new Set(keys.flatMap((key) => [...(askers.get(key) ?? [])]));
     from.delete(row.directory_id);
-    const byFormerKey = !askers.has(row.user_name_key) && !askers.has(row.email_key ?? '');
+    const byFormerKey = !keys.some((key) => askers.has(key));
     return !facts.users.has(row.id) && (from.size > 0 || byFormerKey);
   });
 }
 
-/** Links by which somebody who is seen for the first time may be recognised, with their members. */
+/** Links of users who are gone by which somebody who is seen for the first time may be recognised, with their members. */
 async function lookBack(
   ask: Ask,
   facts: Facts,
@@ -276,8 +306,8 @@ async function lookBack(
       memberId: l.member_id,
       directoryId: l.directory_id,
       provider: l.provider,
-      pulled: l.directory_id !== null && directories.get(l.directory_id)?.pulled === true,
-      gone: l.user_id !== null,
+      login: l.login,
+      pulled: directories.get(l.directory_id)?.pulled === true,
       externalId: l.external_id,
       userNameKey: l.user_name_key,
       emailKey: l.email_key,
@@ -291,15 +321,19 @@ async function lookBack(
 
 function keepLinks(facts: Facts, found: sql.LinkRow[]): void {
   for (const l of found) {
-    if (l.user_id !== null) {
-      facts.links.set(l.user_id, { memberId: l.member_id, userId: l.user_id, keys: l.keys });
-    }
+    facts.links.set(l.user_id, {
+      memberId: l.member_id,
+      userId: l.user_id,
+      login: l.login,
+      keys: l.keys,
+    });
     facts.members.set(l.member_id, {
       id: l.member_id,
       email: l.email,
       displayName: l.display_name,
       profile: l.profile,
       status: l.status,
+      operatorStatus: l.operator_status,
     });
   }
 }

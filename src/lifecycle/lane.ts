@@ -5,9 +5,8 @@
  */
 import type pg from 'pg';
 import type { Database } from '../database/database.ts';
-import { converge, rowsOf } from './converge.ts';
-import { loadFacts } from './facts.ts';
-import type { Applied, LifecycleObserver } from './lifecycle.ts';
+import { appliedChange, BEGIN, isTransient, makeEffective } from './effect.ts';
+import type { LifecycleObserver } from './lifecycle.ts';
 import type { ChangeRow } from './statements.ts';
 
 export interface LaneOptions {
@@ -19,10 +18,6 @@ export interface LaneOptions {
   /** Waiting times after the first, second, … failure of a change; after the last it is parked. */
   retryMs?: readonly number[];
 }
-
-/** With plans for index probes only: prepared while the tables are small, others would stay when they have grown. */
-const BEGIN =
-  'begin; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off';
 
 const DEFAULT_RETRY_MS = [1_000, 5_000, 30_000, 120_000];
 const MAX_BATCH = 500;
@@ -88,7 +83,7 @@ export function openLane(db: Database, options: LaneOptions) {
           values: [tenantId, first.id, SPREAD_STEP],
         });
       } else if (first) {
-        ownerLost = await convergeBatch(client, tenantId, batch);
+        ({ ownerLost } = await makeEffective(client, tenantId, batch));
       }
       await client.query('commit');
     } catch (error) {
@@ -104,25 +99,6 @@ export function openLane(db: Database, options: LaneOptions) {
     if (applied.length > 0) observer.applied(applied);
     if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
     return batch;
-  }
-
-  /** @returns the tenant's last active owner, if this batch took that one's access */
-  async function convergeBatch(
-    client: pg.PoolClient,
-    tenantId: string,
-    batch: ChangeRow[],
-  ): Promise<string | null> {
-    const changeOf = new Map<string, string>();
-    for (const c of batch) if (c.user_id !== null && !changeOf.has(c.user_id)) changeOf.set(c.user_id, c.id);
-    const facts = await loadFacts(client, tenantId, [...changeOf.keys()]);
-    const rows = rowsOf(converge(facts), (userId) => changeOf.get(userId));
-    const parents = [...new Set(batch.flatMap((c) => (c.parent_id === null ? [] : [c.parent_id])))];
-    const written = await client.query<{ owner_lost: string | null }>({
-      name: 'converge_write',
-      text: 'select converge_write($1, $2, $3, $4) as owner_lost',
-      values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
-    });
-    return written.rows[0]?.owner_lost ?? null;
   }
 
   /** Halves a failed batch until the failing change stands alone. */
@@ -197,25 +173,6 @@ export function openLane(db: Database, options: LaneOptions) {
       }
     },
   };
-}
-
-function appliedChange(c: ChangeRow, takenAt: Date, effectiveAt: Date): Applied {
-  return {
-    source: c.source,
-    phase: c.class === 3 ? 'backfill' : 'live',
-    class: c.class,
-    sourceAt: c.source_at,
-    committedAt: c.committed_at,
-    takenAt,
-    effectiveAt,
-  };
-}
-
-/** Not the change's fault: serialization, deadlock, lock timeout, shutdown or loss of the connection. */
-function isTransient(error: unknown): boolean {
-  const code = (error as { code?: string }).code;
-  if (typeof code !== 'string') return /connection|terminat/i.test((error as Error).message ?? '');
-  return /^(40|08|53|57)/.test(code) || code === '55P03' || code.startsWith('E');
 }
 
 /** The error as kept on the change row: without row contents, which PostgreSQL puts into `detail`. */

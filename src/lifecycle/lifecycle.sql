@@ -165,18 +165,23 @@ begin
     select r.id, p_tenant, r.member_id, r.directory_id, r.user_id, r.provider, r.external_id, r.user_name_key, r.email_key
     from jsonb_to_recordset(p -> 'links') as r(id uuid, member_id uuid, directory_id uuid, user_id uuid,
       provider text, external_id text, user_name_key text, email_key text)
-    on conflict (tenant_id, user_id) where user_id is not null do update set external_id = excluded.external_id,
+    on conflict (tenant_id, user_id) do update set external_id = excluded.external_id,
       user_name_key = excluded.user_name_key, email_key = excluded.email_key, provider = excluded.provider;
+  end if;
+  if p ? 'signed_in' then
+    update link l set subject = (select u.doc ->> 'sub' from mirror_user u where u.id = l.user_id)
+    where l.tenant_id = p_tenant
+      and l.user_id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'signed_in') v));
   end if;
   if p ? 'revoked' then
     delete from role_grant where id = any (array(select v::uuid from jsonb_array_elements_text(p -> 'revoked') v))
-      and origin = 'mapping';
+      and origin <> 'operator';
   end if;
   if p ? 'granted' then
     insert into role_grant (id, tenant_id, member_id, role, origin, mapping_id, group_id, because)
-    select r.id, p_tenant, r.member_id, r.role, 'mapping', r.mapping_id, r.group_id, r.because
-    from jsonb_to_recordset(p -> 'granted') as r(id uuid, member_id uuid, role text, mapping_id uuid, group_id uuid,
-      because text);
+    select r.id, p_tenant, r.member_id, r.role, r.origin, r.mapping_id, r.group_id, r.because
+    from jsonb_to_recordset(p -> 'granted') as r(id uuid, member_id uuid, role text, origin text, mapping_id uuid,
+      group_id uuid, because text);
   end if;
   if p ? 'settled' then
     delete from mismatch where tenant_id = p_tenant and side = 'member' and subject_kind = 'user' and kind = 'disputed'
@@ -184,9 +189,9 @@ begin
   end if;
   if p ? 'disputed' then
     insert into mismatch (tenant_id, subject_kind, subject_id, kind, state, detail, rival_id, directory_id)
-    select p_tenant, 'user', r.user_id, 'disputed', 'confirmed', r.detail, r.rival_id, u.directory_id
+    select p_tenant, 'user', r.user_id, 'disputed', 'confirmed', r.detail, r.rival_id,
+      (select d.id from mirror_user u join directory d on d.id = u.directory_id where u.id = r.user_id)
     from jsonb_to_recordset(p -> 'disputed') as r(user_id uuid, detail text, rival_id uuid)
-    left join mirror_user u on u.id = r.user_id
     on conflict (tenant_id, side, subject_kind, subject_id) do update set kind = 'disputed', state = 'confirmed',
       detail = excluded.detail, rival_id = excluded.rival_id, directory_id = excluded.directory_id;
   end if;
@@ -203,7 +208,11 @@ begin
     insert into event (tenant_id, sequence, type, member_id, payload)
     select p_tenant, sequence, action, member_id, detail from happened;
   end if;
-  if p ? 'left' then owner_lost := lane_owner_lost(p_tenant, p -> 'left'); end if;
+  if p ? 'left' then
+    perform sessions_end_of(p_tenant, array(
+      select r.member_id from jsonb_to_recordset(p -> 'left') as r(member_id uuid)), 'access_lost');
+    owner_lost := lane_owner_lost(p_tenant, p -> 'left');
+  end if;
   update change set state = 'applied', applied_at = clock_timestamp(), error = null where id = any (p_applied);
   if cardinality(p_parents) > 0 then perform lane_close_spread(p_parents); end if;
   return owner_lost;
@@ -211,7 +220,8 @@ end $$;
 
 -- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
 -- once. Touches only members whose directory user is inactive or gone. Takes the lane first, as converge does, and
--- answers as converge_write does; that neither event nor alert can be written does not keep anybody in.
+-- answers as converge_write does; that neither event nor alert can be written does not keep anybody in: sessions of a
+-- member who is not active are not good, ended or not.
 create or replace function lane_cut(p_tenant uuid, p_user uuid, p_change bigint)
 returns uuid language plpgsql as $$
 declare
@@ -233,6 +243,7 @@ begin
     )
     insert into event (tenant_id, sequence, type, member_id, payload)
     select p_tenant, n.event_sequence, 'member.suspended', denied, '{"converged": false}' from numbered n;
+    perform sessions_end_of(p_tenant, array[denied], 'access_lost');
     return lane_owner_lost(p_tenant,
       jsonb_build_array(jsonb_build_object('member_id', denied, 'change_id', p_change)));
   exception when others then

@@ -3,13 +3,30 @@
  * plans and writes role mappings and attribute mappings.
  */
 
+import type pg from 'pg';
 import type { Database } from '../database/database.ts';
-import type { ChangeSource } from '../database/entities.ts';
+import type { ChangeSource, MemberStatus } from '../database/entities.ts';
 import { newId } from '../id/id.ts';
 import { planAttributeMappings, replaceAttributeMappings } from './attribute-mappings.ts';
 import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
+import { setOperatorStatus } from './operator-status.ts';
 import type { AttributeMapping, Profile } from './profile.ts';
+import { type Admitted, type SignedIn, type SignIn, type SignInTrial, signIn, trySignIn } from './sign-in.ts';
+import type { SignInPolicy } from './sign-in-policy.ts';
+import {
+  type ClaimMappingInput,
+  planClaimMappings,
+  readClaimMappings,
+  readSignInPolicy,
+  replaceClaimMappings,
+  replaceSignInPolicy,
+} from './sign-in-rules.ts';
+
+export type { Admitted, SignedIn, SignedInMember, SignIn, SignInRefusal, SignInTrial } from './sign-in.ts';
+export type { SignInPolicy } from './sign-in-policy.ts';
+export type { ClaimMappingInput } from './sign-in-rules.ts';
+export type { TieRule } from './who.ts';
 
 /** Functions of this room, for the migrate step. */
 export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
@@ -80,6 +97,29 @@ export interface Lifecycle {
   drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'>;
   /** Tenants whose lane has something due and nobody seems to be working on it. Reads only (system role). */
   sweep(): Promise<string[]>;
+  /**
+   * Signs somebody in whom an identity provider, or the product, has verified; converges that one member in place.
+   * @param open writes the session, in the same transaction
+   */
+  signIn<T>(
+    request: SignIn,
+    open: (client: pg.ClientBase, admitted: Admitted) => Promise<T>,
+  ): Promise<SignedIn<T>>;
+  /** What a sign-in would come to; writes nothing. A paused connection is tried as if it were not. */
+  trySignIn(request: SignIn): Promise<SignInTrial>;
+  /** What an operator says of a member; see operator-status.ts. Undefined: no such member. */
+  setStatus(
+    at: { tenantId: string; memberId: string },
+    status: MemberStatus,
+    actor: string,
+  ): Promise<MemberStatus | undefined>;
+  signInPolicy(tenantId: string): Promise<SignInPolicy>;
+  /** False when its required connection is not the tenant's. Wake the lane afterwards, as after the mappings. */
+  replaceSignInPolicy(tenantId: string, policy: SignInPolicy, actor: string): Promise<boolean>;
+  claimMappings(tenantId: string): Promise<ClaimMappingInput[]>;
+  planClaimMappings(tenantId: string, mappings: ClaimMappingInput[]): Promise<Plan>;
+  /** Replaces the tenant's whole set; answers connections that are not the tenant's, and has written nothing then. */
+  replaceClaimMappings(tenantId: string, mappings: ClaimMappingInput[], actor: string): Promise<string[]>;
   planMappings(tenantId: string, mappings: MappingInput[]): Promise<Plan>;
   /** Replaces the tenant's whole set; the change rows are written in the same transaction. Wake the lane afterwards. */
   replaceMappings(tenantId: string, mappings: MappingInput[], actor: string): Promise<void>;
@@ -117,6 +157,14 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
       ]);
       return rows.map((r) => r.id);
     },
+    signIn: (request, open) => signIn(db, options.observer, request, open),
+    trySignIn: (request) => trySignIn(db, request),
+    setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
+    signInPolicy: (tenantId) => db.tenant(tenantId, (client) => readSignInPolicy(client, tenantId)),
+    replaceSignInPolicy: (tenantId, policy, actor) => replaceSignInPolicy(db, tenantId, policy, actor),
+    claimMappings: (tenantId) => readClaimMappings(db, tenantId),
+    planClaimMappings: (tenantId, mappings) => planClaimMappings(db, tenantId, mappings),
+    replaceClaimMappings: (tenantId, mappings, actor) => replaceClaimMappings(db, tenantId, mappings, actor),
     planMappings: (tenantId, mappings) => planMappings(db, tenantId, mappings),
     replaceMappings: (tenantId, mappings, actor) => replaceMappings(db, tenantId, mappings, actor),
     planAttributeMappings: (tenantId, directoryId, mappings) =>

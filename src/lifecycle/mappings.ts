@@ -2,22 +2,19 @@
  * Role mappings: what a new set would do (a plan, by the same function that the lane calls), and writing it. Writing
  * logs one change that spreads over the groups concerned after the commit, so that nobody who joins one meanwhile is missed.
  */
-import { createHash } from 'node:crypto';
 import type pg from 'pg';
 import type { Database } from '../database/database.ts';
 import { normalise } from '../directory/directory.ts';
 import { newId } from '../id/id.ts';
-import { converge } from './converge.ts';
 import type { Mapping } from './desired.ts';
-import { loadFacts } from './facts.ts';
-import type { MappingInput, Plan, PlanItem } from './lifecycle.ts';
+import type { MappingInput, Plan } from './lifecycle.ts';
+import { planRoles } from './plan.ts';
 
 interface Stored extends Mapping {
   groupName: string;
 }
 
 const CHUNK = 500;
-const SHOWN = 1_000;
 
 /**
  * $1 tenant, $2 group keys, $3 the same as ids, $4 after: the next users under those groups, nested ones included, and
@@ -45,66 +42,30 @@ const USERS_UNDER = `
 export async function planMappings(db: Database, tenantId: string, inputs: MappingInput[]): Promise<Plan> {
   const work = async (client: pg.ClientBase): Promise<Plan> => {
     const current = await storedMappings(client, tenantId);
-    const { next, touched } = difference(current, inputs);
-    const hash = createHash('sha256').update(JSON.stringify(inputs.map(keyOfInput).sort()));
-    const plan: Plan = { hash: '', counts: { members: 0, gains: 0, losses: 0 }, items: [] };
-    const ids = touched.filter((k) => /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(k));
-    for (let after = '00000000-0000-0000-0000-000000000000'; touched.length > 0; ) {
-      const { rows } = await client.query<{ id: string }>(USERS_UNDER, [tenantId, touched, ids, after]);
-      const last = rows.at(-1);
-      if (!last) break;
-      after = last.id;
-      for (const item of await planItems(
-        client,
-        tenantId,
-        rows.map((r) => r.id),
-        next,
-      )) {
-        hash.update(JSON.stringify(item));
-        plan.counts.members += 1;
-        plan.counts.gains += item.gains.length;
-        plan.counts.losses += item.loses.length;
-        if (plan.items.length < SHOWN) plan.items.push(item);
-      }
-    }
-    plan.hash = hash.digest('hex');
-    return plan;
+    const { next: mappings, touched } = difference(current, inputs);
+    const subject = JSON.stringify(inputs.map(keyOfInput).sort());
+    return planRoles(client, tenantId, subject, usersUnder(client, tenantId, touched), {
+      // Groups are found under both sets at once, so that one which only the new set names is loaded as well.
+      also: { mappings },
+      policy: (facts) => ({ ...facts, mappings }),
+    });
   };
   return db.tenant(tenantId, work, { snapshot: true });
 }
 
-/** Groups are found under both sets at once, so that a group which only the new one names is loaded as well. */
-async function planItems(
+async function* usersUnder(
   client: pg.ClientBase,
   tenantId: string,
-  userIds: string[],
-  next: Stored[],
-): Promise<PlanItem[]> {
-  const facts = await loadFacts(client, tenantId, userIds, { mappings: next });
-  const asked = new Set(userIds);
-  const items: PlanItem[] = [];
-  const rolesUnder = (mappings: readonly Mapping[]) => {
-    const everyone = { ...facts, grants: new Map() };
-    return new Map(
-      converge(everyone, { ...facts, mappings }).differences.map((d) => [
-        d.userIds.find((id) => asked.has(id)),
-        { roles: new Set(d.after.grants.map((g) => g.role)), memberId: d.memberId, email: d.after.email },
-      ]),
-    );
-  };
-  const now = rolesUnder(facts.mappings);
-  const then = rolesUnder(next);
-  for (const userId of new Set([...now.keys(), ...then.keys()])) {
-    if (userId === undefined) continue;
-    const had = now.get(userId)?.roles ?? new Set<string>();
-    const has = then.get(userId)?.roles ?? new Set<string>();
-    const gains = [...has.difference(had)].sort();
-    const loses = [...had.difference(has)].sort();
-    const person = then.get(userId) ?? now.get(userId);
-    if (gains.length + loses.length === 0 || !person) continue;
-    items.push({ member: facts.links.get(userId)?.memberId ?? userId, email: person.email, gains, loses });
+  keys: string[],
+): AsyncGenerator<string[]> {
+  const ids = keys.filter((k) => /^[0-9a-f]{8}-[0-9a-f-]{27}$/.test(k));
+  for (let after = '00000000-0000-0000-0000-000000000000'; keys.length > 0; ) {
+    const { rows } = await client.query<{ id: string }>(USERS_UNDER, [tenantId, keys, ids, after]);
+    const last = rows.at(-1);
+    if (!last) return;
+    after = last.id;
+    yield rows.map((r) => r.id);
   }
-  return items.sort((a, b) => (a.member < b.member ? -1 : 1));
 }
 
 /** Replaces the tenant's set; the lane must be woken afterwards. */

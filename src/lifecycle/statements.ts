@@ -5,6 +5,7 @@
 import type { ChangeSource, MemberStatus } from '../database/entities.ts';
 import type { Mapping } from './desired.ts';
 import type { AttributePath, Profile, UserDocument } from './profile.ts';
+import { type ClaimMapping, SIGN_IN_POLICY, type SignInPolicy } from './sign-in-policy.ts';
 
 /** What holds for the whole tenant: read once a batch. */
 export const POLICY = `
@@ -15,14 +16,22 @@ export const POLICY = `
        from attribute_mapping a where a.tenant_id = $1) as attributes,
     (select coalesce(json_agg(json_build_object('id', d.id, 'provider', d.provider, 'pulled', d.kind <> 'scim')), '[]')
        from directory d where d.tenant_id = $1) as directories,
+    (select coalesce(json_agg(json_build_object('id', c.id, 'provider', c.provider, 'defaultRole', c.default_role)), '[]')
+       from connection c where c.tenant_id = $1) as connections,
+    (select coalesce(json_agg(json_build_object('id', m.id, 'connectionId', m.connection_id, 'claim', m.claim,
+       'value', m.value, 'role', m.role)), '[]') from claim_mapping m where m.tenant_id = $1) as claims,
+    ${SIGN_IN_POLICY} as "signIn",
     (select coalesce(json_agg(n.name), '[]') from domain n
-       where n.tenant_id = $1 and n.proved_at is not null) as domains,
+       where n.tenant_id = $1 and n.use = 'email' and n.proved_at is not null) as domains,
     exists (select from mismatch x where x.tenant_id = $1 and x.kind = 'disputed') as disputes`;
 
 export interface PolicyRow {
   mappings: Mapping[];
   attributes: { directoryId: string; field: string; path: AttributePath }[];
   directories: { id: string; provider: string; pulled: boolean }[];
+  connections: { id: string; provider: string; defaultRole: string | null }[];
+  claims: ClaimMapping[];
+  signIn: SignInPolicy | null;
   domains: string[];
   disputes: boolean;
 }
@@ -56,14 +65,18 @@ export interface UserRow {
 export const USERS_BY_ID = `select ${USER_COLUMNS} from mirror_user u where u.id = any ($2) and u.tenant_id = $1`;
 
 /**
- * $2 e-mail keys, $3 userName keys, $4 directories: everybody who has one of these now or had it before.
- * Indexes: mirror_user_email, unique (directory_id, user_name_key) once a directory, mirror_former_email, …_user_name.
+ * $2 e-mail keys, $3 userName keys, $4 directories, $5 external ids: everybody who has one of these now, or had one of the
+ * keys before. Indexes: mirror_user_email, unique (directory_id, user_name_key) and mirror_user_external_id once a
+ * directory, mirror_former_email, …_user_name.
  */
 export const SHARERS = `
   select ${USER_COLUMNS} from mirror_user u where u.tenant_id = $1 and u.email_key = any ($2)
   union
   select ${USER_COLUMNS} from unnest($4::uuid[]) d
     join mirror_user u on u.directory_id = d and u.user_name_key = any ($3)
+  union
+  select ${USER_COLUMNS} from unnest($4::uuid[]) d
+    join mirror_user u on u.directory_id = d and u.external_id = any ($5)
   union
   select ${USER_COLUMNS} from mirror_user u where u.tenant_id = $1 and u.id in (
     select f.user_id from mirror_former_key f
@@ -92,8 +105,8 @@ export interface FormerKeyRow {
   until: string;
 }
 
-const LINK_AND_MEMBER = `l.member_id, l.user_id, concat_ws(E'\\n', l.provider, l.external_id, l.user_name_key, l.email_key) as keys,
-  m.email, m.display_name, m.profile, m.status`;
+const LINK_AND_MEMBER = `l.member_id, l.user_id, l.subject is not null as login, concat_ws(E'\\n', l.provider, l.external_id, l.user_name_key, l.email_key) as keys,
+  m.email, m.display_name, m.profile, m.status, m.operator_status`;
 
 /** $2 users: the links of their members, all of them, with the member. Indexes: link_user, link_member. */
 export const LINKS_BY_USER = `select ${LINK_AND_MEMBER} from (
@@ -106,42 +119,46 @@ export const LINKS_BY_MEMBER = `select ${LINK_AND_MEMBER} from link l join membe
 
 export interface LinkRow {
   member_id: string;
-  user_id: string | null;
+  user_id: string;
+  /** Of somebody who signs in, not of a directory's user. */
+  login: boolean;
   keys: string;
   email: string | null;
   display_name: string | null;
   profile: Profile;
   status: MemberStatus;
+  operator_status: 'suspended' | 'removed' | null;
 }
 
 /**
- * $2 external ids, $3 userName keys, $4 e-mail keys of users without a link: links whose user is gone, and SSO subjects.
+ * $2 external ids, $3 userName keys, $4 e-mail keys of users without a link: links whose user is gone.
  * Indexes: link_external_id, link_user_name, link_email.
  */
 export const REMEMBERED = `
-  select l.member_id, l.directory_id, l.provider, l.external_id, l.user_name_key, l.email_key, l.user_id
+  select l.member_id, l.directory_id, l.provider, l.external_id, l.user_name_key, l.email_key, l.subject is not null as login
   from link l where l.tenant_id = $1
     and (l.external_id = any ($2) or l.user_name_key = any ($3) or l.email_key = any ($4))
     and not exists (select from mirror_user u where u.id = l.user_id)`;
 
 export interface RememberedRow {
   member_id: string;
-  directory_id: string | null;
+  directory_id: string;
   provider: string;
   external_id: string | null;
   user_name_key: string | null;
   email_key: string | null;
-  user_id: string | null;
+  login: boolean;
 }
 
-/** $2 members: what directories granted them. Index: role_grant_once. */
-export const GRANTS = `select id, member_id, role, mapping_id, group_id, because from role_grant
-  where member_id = any ($2) and tenant_id = $1 and origin = 'mapping'`;
+/** $2 members: what directories and sign-ins granted them. Index: role_grant_once. */
+export const GRANTS = `select id, member_id, role, origin, mapping_id, group_id, because from role_grant
+  where member_id = any ($2) and tenant_id = $1 and origin <> 'operator'`;
 
 export interface GrantRow {
   id: string;
   member_id: string;
   role: string;
+  origin: 'mapping' | 'login';
   mapping_id: string | null;
   group_id: string | null;
   because: string;

@@ -5,14 +5,13 @@
  */
 import type { FormerKeys, SourceUser } from './desired.ts';
 
-/** What ties a member to a directory user that is gone, or to an SSO subject. */
+/** What ties a member to a user that is gone: of a directory, or of a connection. */
 export interface RememberedLink {
   memberId: string;
-  directoryId: string | null;
+  directoryId: string;
+  login: boolean;
   provider: string;
   pulled: boolean;
-  /** False for an SSO subject, which is a claimant of its own and not a person who left. */
-  gone: boolean;
   externalId: string | null;
   userNameKey: string | null;
   emailKey: string | null;
@@ -28,9 +27,14 @@ export interface WhoFacts {
   provedDomains: ReadonlySet<string>;
 }
 
+/** What tied a user to its member: see "Who is whom". `new`: nothing did, and a member is made for it. */
+export type TieRule = 'link' | 'stable_id' | 'provider' | 'proved_domain' | 'new';
+
 export interface Identity {
   /** New links, directory user id → member id. */
   links: Map<string, string>;
+  /** Which rule made each of them. */
+  rules: Map<string, TieRule>;
   /** Users whose e-mail another user claimed first without a tie: user id → the rival's id. */
   disputed: Map<string, { rivalId: string | null; reason: string }>;
 }
@@ -44,20 +48,38 @@ interface Candidate {
 /** @param newMemberId makes the id of a member that does not exist yet, from the user it is made for */
 export function whoIsWhom(facts: WhoFacts, newMemberId: (user: SourceUser) => string): Identity {
   const links = new Map<string, string>();
+  const rules: Identity['rules'] = new Map();
   const disputed: Identity['disputed'] = new Map();
   const memberOf = (user: SourceUser) => facts.linked.get(user.id) ?? links.get(user.id);
 
   const byFirstSight = [...facts.users].sort((a, b) => a.firstSeen - b.firstSeen);
-  for (const user of byFirstSight) {
-    if (memberOf(user) !== undefined) continue;
-    const candidates = firstAnswer(user, facts, memberOf);
-    if (candidates.length === 1 && candidates[0]) links.set(user.id, candidates[0].memberId);
-    else if (candidates.length > 1) {
-      disputed.set(user.id, {
-        rivalId: candidates[0]?.userId ?? null,
-        reason: `it matches ${candidates.length} members at once`,
-      });
-    } else if (!rivalOf(user, facts.users, memberOf)) links.set(user.id, newMemberId(user));
+  // Again as long as somebody gets a member: who had a rival and no tie may be tied to one who comes later.
+  for (let linked = -1; linked < links.size; ) {
+    linked = links.size;
+    for (const user of byFirstSight) {
+      if (memberOf(user) !== undefined) continue;
+      const { candidates, taken, rule } = firstAnswer(user, facts, memberOf);
+      if (candidates.length === 1 && candidates[0]) {
+        links.set(user.id, candidates[0].memberId);
+        rules.set(user.id, rule);
+        disputed.delete(user.id);
+      } else if (user.login && candidates.length === 0 && taken) {
+        // A member of its own would outlive the one that the directory knows.
+        disputed.set(user.id, {
+          rivalId: taken.userId,
+          reason:
+            'somebody else signs in already as the member whom the directory has under its name or e-mail address',
+        });
+      } else if (candidates.length > 1) {
+        disputed.set(user.id, {
+          rivalId: candidates[0]?.userId ?? null,
+          reason: `it matches ${candidates.length} members at once`,
+        });
+      } else if (!rivalOf(user, facts.users, memberOf)) {
+        links.set(user.id, newMemberId(user));
+        rules.set(user.id, 'new');
+      }
+    }
   }
   for (const user of byFirstSight) {
     const rival = rivalOf(user, facts.users, memberOf);
@@ -68,7 +90,7 @@ export function whoIsWhom(facts: WhoFacts, newMemberId: (user: SourceUser) => st
       });
     }
   }
-  return { links, disputed };
+  return { links, rules, disputed };
 }
 
 /**
@@ -92,23 +114,35 @@ function rivalOf(
   return first;
 }
 
-/** The members that the first answering rule names; several of them are an ambiguity. */
+/**
+ * The members that the first answering rule names; several of them are an ambiguity. `taken`: a rule names somebody whom
+ * a directory has, but another user of this source is that member already.
+ */
 function firstAnswer(
   user: SourceUser,
   facts: WhoFacts,
   memberOf: (user: SourceUser) => string | undefined,
-): Candidate[] {
+): { candidates: Candidate[]; taken: Candidate | undefined; rule: TieRule } {
   // The keys of the moment of first sight, on both sides: what came later is a rename, which changes nobody.
   const born = keysAt(user, user.firstSeen);
-  const rules: ((key: Keys) => boolean)[] = [
-    (key) => user.externalId !== null && key.externalId === user.externalId && sameStableId(user, key),
-    (key) =>
-      key.provider === user.provider && !contradicts(user, key) && sameKey(user.directoryId, born, key),
-    (key) =>
-      born.emailKey !== null &&
-      key.emailKey === born.emailKey &&
-      key.directoryId !== user.directoryId &&
-      facts.provedDomains.has(born.emailKey.slice(born.emailKey.indexOf('@') + 1)),
+  const rules: [TieRule, (key: Keys) => boolean][] = [
+    [
+      'stable_id',
+      (key) => user.externalId !== null && key.externalId === user.externalId && sameStableId(user, key),
+    ],
+    [
+      'provider',
+      (key) =>
+        key.provider === user.provider && !contradicts(user, key) && sameKey(user.directoryId, born, key),
+    ],
+    [
+      'proved_domain',
+      (key) =>
+        born.emailKey !== null &&
+        key.emailKey === born.emailKey &&
+        key.directoryId !== user.directoryId &&
+        facts.provedDomains.has(born.emailKey.slice(born.emailKey.indexOf('@') + 1)),
+    ],
   ];
   const known: (Keys & Candidate)[] = [];
   for (const other of facts.users) {
@@ -118,21 +152,28 @@ function firstAnswer(
       known.push({ ...other, ...keysAt(other, user.firstSeen), memberId, userId: other.id });
     }
   }
-  for (const link of facts.remembered) {
-    if (link.gone || link.directoryId === null) known.push({ ...link, userId: null });
-  }
-  for (const rule of rules) {
+  for (const link of facts.remembered) known.push({ ...link, userId: null });
+  let taken: Candidate | undefined;
+  for (const [rule, answers] of rules) {
     const members = new Map<string, Candidate>();
     for (const key of known) {
-      if (rule(key) && !occupied(key.memberId, user, facts, memberOf)) members.set(key.memberId, key);
+      if (!answers(key)) continue;
+      if (occupied(key.memberId, user, facts, memberOf)) {
+        if (!key.login) taken ??= key;
+      } else if (members.get(key.memberId)?.userId == null) members.set(key.memberId, key);
     }
-    if (members.size > 0) return [...members.values()];
+    if (members.size === 0) continue;
+    const candidates = [...members.values()];
+    // Who signs in under an address that has gone to a new person is the one whom a directory has now.
+    const present = candidates.filter((c) => c.userId !== null);
+    return { candidates: user.login && present.length > 0 ? present : candidates, taken, rule };
   }
-  return [];
+  return { candidates: [], taken, rule: 'new' };
 }
 
 interface Keys {
-  directoryId: string | null;
+  directoryId: string;
+  login: boolean;
   provider: string;
   pulled: boolean;
   externalId: string | null;
@@ -162,14 +203,22 @@ function sameKey(
   return key.directoryId !== directoryId && born.emailKey !== null && key.emailKey === born.emailKey;
 }
 
-/** One directory gave both ids and they differ: an address that went to a new person. */
+/**
+ * One directory gave both ids and they differ: an address that went to a new person. So it is when the object id that a
+ * sign-in shows is not the one that the provider's directory has.
+ */
 function contradicts(user: SourceUser, key: Keys): boolean {
-  return (
-    key.directoryId === user.directoryId &&
-    key.externalId !== null &&
-    user.externalId !== null &&
-    key.externalId !== user.externalId
-  );
+  if (key.externalId === null || user.externalId === null || key.externalId === user.externalId) return false;
+  if (key.directoryId === user.directoryId) return true;
+  const form = user.login !== key.login ? objectIdForm(user.externalId) : undefined;
+  return form !== undefined && form === objectIdForm(key.externalId) && (user.login ? user : key).pulled;
+}
+
+/** Whose object ids look like this one; no two providers give one twice. */
+export function objectIdForm(id: string | null): 'okta' | 'entra' | undefined {
+  if (id === null) return undefined;
+  if (/^00u[A-Za-z0-9]{17}$/.test(id)) return 'okta';
+  return /^[0-9a-f]{8}-([0-9a-f]{4}-){3}[0-9a-f]{12}$/i.test(id) ? 'entra' : undefined;
 }
 
 /** A member has at most one present user of a directory. */

@@ -7,6 +7,7 @@ import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client
 import type { Applied, LifecycleObserver } from '../lifecycle/lifecycle.ts';
 import type { PullObserver } from '../pull/pull.ts';
 import type { ObservedRequest } from '../scim/scim.ts';
+import type { SessionObserver } from '../session/session.ts';
 import { exportGauges, type GaugeOptions } from './gauges.ts';
 
 export interface Metrics {
@@ -14,6 +15,8 @@ export interface Metrics {
   lifecycle: LifecycleObserver;
   /** To be given to openPulls. */
   pulls: PullObserver;
+  /** To be given to openSessions; whoever runs sign-ins tells it of each (`signedIn`). */
+  sessions: SessionObserver;
   /** To be given to the SCIM router as `observe`. */
   scim(request: ObservedRequest): void;
   /** Counts lanes that the sweeper woke because their wake-up was lost. */
@@ -104,6 +107,29 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     labelNames: ['directory_kind', 'status'],
     registers,
   });
+  const signIns = new Counter({
+    name: 'lockstep_sign_ins_total',
+    help: 'Sign-ins that came to their end, by how they came (oidc, saml, posted, switch) and what became of them: ok, or why not',
+    labelNames: ['method', 'outcome'],
+    registers,
+  });
+  const sessionsOpened = new Counter({
+    name: 'lockstep_sessions_opened_total',
+    help: 'Sessions opened',
+    registers,
+  });
+  const sessionsEnded = new Counter({
+    name: 'lockstep_sessions_ended_total',
+    help: "Sessions ended before their time, by why; not those that end with their member's access, which converge ends",
+    labelNames: ['because'],
+    registers,
+  });
+  const introspections = new Counter({
+    name: 'lockstep_introspections_total',
+    help: 'Tokens that were asked about with a good key, by whether their session was good',
+    labelNames: ['active'],
+    registers,
+  });
   const close = exportGauges(registry, options);
 
   const router = express.Router({ caseSensitive: true });
@@ -139,6 +165,14 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
         pullRuns.inc({ directory_kind: directoryKind, mode, outcome }),
       call: ({ directoryKind, status }) =>
         pullCalls.inc({ directory_kind: directoryKind, status: String(status) }),
+    },
+    sessions: {
+      signedIn({ method, outcome }) {
+        signIns.inc({ method, outcome });
+        if (outcome === 'ok') sessionsOpened.inc();
+      },
+      ended: (because, sessions) => sessionsEnded.inc({ because }, sessions),
+      introspected: (active) => introspections.inc({ active: String(active) }),
     },
     scim(request) {
       const labels = {

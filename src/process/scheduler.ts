@@ -8,12 +8,15 @@ import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
 import { pruneRequests, PRUNE_BATCH as REQUESTS_BATCH } from '../request-log/request-log.ts';
+import type { SigningKeys } from '../session/keys.ts';
+import { pruneSessions, PRUNE_BATCH as SESSIONS_BATCH } from '../session/pruning.ts';
 
 export interface SchedulerOptions {
   db: Pick<Database, 'system'>;
   lifecycle: Pick<Lifecycle, 'sweep'>;
   reconciler: Pick<Reconciler, 'compare'>;
   queue: Pick<LaneQueue, 'wake'>;
+  keys: Pick<SigningKeys, 'maintain'>;
   retentionDays: number;
   /** Of the request log; 0 empties it. */
   requestRetentionDays: number;
@@ -40,7 +43,8 @@ const PRUNE = `delete from change where id in (
     order by applied_at limit ${PRUNE_BATCH})`;
 
 export function startScheduler(options: SchedulerOptions): Stoppable {
-  const { db, lifecycle, reconciler, queue, retentionDays, requestRetentionDays, onSwept, onError } = options;
+  const { db, lifecycle, reconciler, queue, keys, retentionDays, requestRetentionDays, onSwept, onError } =
+    options;
 
   async function sweep(): Promise<void> {
     const due = await lifecycle.sweep();
@@ -72,11 +76,20 @@ export function startScheduler(options: SchedulerOptions): Stoppable {
     }
   }
 
+  async function pruneEnded(signal: AbortSignal): Promise<void> {
+    for (let deleted = SESSIONS_BATCH; deleted === SESSIONS_BATCH && !signal.aborted; ) {
+      deleted = await pruneSessions(db.system);
+      await rest(100, signal);
+    }
+  }
+
   const loops = [
     every(SWEEP_MS, sweep, (error) => onError('sweeping', error)),
     every(COMPARE_MS, compareAll, (error) => onError('comparing mirror and members', error)),
     every(PRUNE_MS, prune, (error) => onError('forgetting old changes', error)),
     every(PRUNE_MS, pruneLog, (error) => onError('forgetting old requests', error)),
+    every(PRUNE_MS, pruneEnded, (error) => onError('forgetting old sessions', error)),
+    every(PRUNE_MS, keys.maintain, (error) => onError('looking after the signing keys', error)),
   ];
   return {
     async stop() {

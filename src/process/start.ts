@@ -22,18 +22,24 @@ import { openLaneQueue } from '../queue/lane-queue.ts';
 import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
+import { jwksRouter } from '../session/jwks.ts';
+import { startLogoutSender } from '../session/logout.ts';
+import { openSessions } from '../session/session.ts';
+import { ssoRouter } from '../sso/sso.ts';
 import { healthRouter } from '../status/health.ts';
 import { statusRouter } from '../status/status.ts';
 import { type DemoTenant, ensureDemoTenant } from '../tenant/demo.ts';
 import { listDirectories } from '../tenant/directory-settings.ts';
+import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
+import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
 import { startReconcileScheduler } from './reconciliations.ts';
-import { type Stoppable, startFallback, startScheduler } from './scheduler.ts';
+import { every, type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
 export const allRoles = ['api', 'worker', 'scheduler'] as const;
@@ -61,6 +67,8 @@ export interface Lockstep {
 const WORKER_CONCURRENCY = 8;
 /** Directories that one process pulls at once: mostly waiting for their sources, so that a slow one delays nobody. */
 const PULL_CONCURRENCY = 32;
+/** Between looks for names whose proof is due for another look. */
+const DOMAINS_MS = 600_000;
 const HTTP_PATIENCE_MS = 10_000;
 /** Whatever does not close by then does not keep the rest from closing. Above every patience within. */
 const CLOSE_PATIENCE_MS = 20_000;
@@ -100,6 +108,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the embedded PostgreSQL', () => access.stop());
     const db = await openDatabase(access);
     onOpened('the database', () => db.close());
+    const resolver = openResolver(config.dnsServers);
     const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
 
     const queueUrl: LaneQueueUrl = config.redisUrl
@@ -136,6 +145,12 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       },
     });
 
+    const sessions = openSessions({
+      db,
+      credentials,
+      issuer: config.publicUrl ?? http.url,
+      observer: metrics.sessions,
+    });
     const reconciler = openReconciler({
       db,
       onWritten: queue.wake,
@@ -159,9 +174,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
+      boundHeap();
       background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
       background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(startLogoutSender({ db, keys: sessions.keys, issuer: sessions.issuer, onError }));
       background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
     }
     if (has('scheduler')) {
@@ -171,6 +188,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           lifecycle,
           reconciler,
           queue,
+          keys: sessions.keys,
           retentionDays: config.changeRetentionDays,
           requestRetentionDays: config.requestRetentionDays,
           onSwept: metrics.sweeperWoke,
@@ -178,6 +196,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
         }),
         startPullScheduler({ db, pulls, queue: pullQueue, onError }),
         startReconcileScheduler({ db, reconciler, queue: pullQueue, onError }),
+        every(
+          DOMAINS_MS,
+          async () => void (await recheckDomains(db, resolver)),
+          (error) => onError('looking at the proofs of domains again', error),
+        ),
       );
     }
     onOpened('workers and scheduler', async () => {
@@ -225,7 +248,24 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       );
       app.use(
         '/v1',
-        apiRouter({ db, credentials, lifecycle, reconciler, queue, connectors, pullQueue, log, ...face }),
+        apiRouter({
+          db,
+          credentials,
+          lifecycle,
+          sessions,
+          reconciler,
+          queue,
+          resolver,
+          connectors,
+          pullQueue,
+          log,
+          ...face,
+        }),
+      );
+      app.use(jwksRouter({ keys: sessions.keys, onError }));
+      app.use(
+        '/sso',
+        ssoRouter({ db, credentials, lifecycle, sessions, observer: metrics.sessions, log, ...face }),
       );
       app.use('/hooks', hookRouter({ pulls, wake: pullQueue.wake, log }));
       app.use(statusRouter({ db, credentials, roles, version, ...face }));

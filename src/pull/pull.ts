@@ -247,11 +247,13 @@ export function openPulls(options: PullOptions): Pulls {
 /** Ends a run whose source has gone silent: a connector that hangs must not hold its place for ever. */
 function openWatch(run: Run, closing: AbortController, limits: PullLimits) {
   let until = Date.now() + limits.stallMs;
-  let silent: (error: unknown) => void = () => {};
-  const stalled = new Promise<never>((_resolve, reject) => {
-    silent = reject;
-  });
-  stalled.catch(() => {});
+  let ended: { reason: unknown } | undefined;
+  const waiting = new Set<(reason: unknown) => void>();
+  const silent = (reason: unknown) => {
+    ended ??= { reason };
+    for (const reject of waiting) reject(ended.reason);
+    waiting.clear();
+  };
   const aborted = () => silent(run.signal.reason);
   run.signal.addEventListener('abort', aborted, { once: true });
   if (run.signal.aborted) aborted();
@@ -271,10 +273,14 @@ function openWatch(run: Run, closing: AbortController, limits: PullLimits) {
   );
   timer.unref();
   return {
-    async next<T>(step: Promise<T>): Promise<T> {
+    /** No race with a promise that lasts as long as the run: such a promise keeps what every race gave, page by page. */
+    next<T>(step: Promise<T>): Promise<T> {
       until = Date.now() + limits.stallMs;
-      step.catch(() => {});
-      return Promise.race([step, stalled]);
+      return new Promise<T>((resolve, reject) => {
+        if (ended) reject(ended.reason);
+        else waiting.add(reject);
+        step.then(resolve, reject).finally(() => waiting.delete(reject));
+      });
     },
     wait(ms: number) {
       until = Math.max(until, Date.now() + Math.min(ms, limits.waitMs) + limits.stallMs);

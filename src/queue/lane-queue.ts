@@ -23,6 +23,8 @@ export interface LaneQueueOptions {
   onError?: (error: Error) => void;
   /** How long stop() and close() may take; default 10,000. */
   stopTimeoutMs?: number;
+  /** How long a connection may take to close before it is cut; default 2,000. A lane under way has `stopTimeoutMs`. */
+  closeTimeoutMs?: number;
   /** Least time between two wake-ups of one lane; default 15. */
   gapMs?: number;
   /** Which queue; default 'lanes'. */
@@ -32,7 +34,6 @@ export interface LaneQueueOptions {
 /** As many errors within a second mean that a worker goes round in circles, not that it lost a connection. */
 const SPINNING = 20;
 const OPEN_MS = 5_000;
-const CLOSE_MS = 2_000;
 
 /**
  * Resolves when the backend has been reached, or after two seconds without it: it is then opened in the background
@@ -41,6 +42,7 @@ const CLOSE_MS = 2_000;
 export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions = {}): Promise<LaneQueue> {
   const onError = options.onError ?? (() => {});
   const stopTimeoutMs = options.stopTimeoutMs ?? 10_000;
+  const closeTimeoutMs = options.closeTimeoutMs ?? 2_000;
   const backend = openBackend(url, options.name ?? 'lanes');
   const closing = new AbortController();
   let producer: Producer | undefined;
@@ -72,7 +74,7 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
     await within(stopTimeoutMs, waker.flushed()).catch(onError);
     closing.abort();
     await opening;
-    if (producer) await closeOrCut(backend, producer);
+    if (producer) await closeOrCut(backend, producer, closeTimeoutMs);
     await backend.close();
   }
 
@@ -81,7 +83,7 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
     flushed: waker.flushed,
     givenUp: waker.givenUp,
     work: (handler, { concurrency }) =>
-      startWorker({ backend, handler, concurrency, add, onError, stopTimeoutMs }),
+      startWorker({ backend, handler, concurrency, add, onError, stopTimeoutMs, closeTimeoutMs }),
     async keepSchedules(wanted) {
       if (!producer) throw new Error('the queue is not open');
       const there = new Map<string, number | undefined>();
@@ -131,10 +133,11 @@ interface WorkerContext {
   add: (lane: string) => Promise<void>;
   onError: (error: Error) => void;
   stopTimeoutMs: number;
+  closeTimeoutMs: number;
 }
 
 function startWorker(context: WorkerContext): LaneWorker {
-  const { backend, handler, concurrency, add, onError, stopTimeoutMs } = context;
+  const { backend, handler, concurrency, add, onError, stopTimeoutMs, closeTimeoutMs } = context;
   const stopping = new AbortController();
   const underWay = new Set<Promise<unknown>>();
 
@@ -176,7 +179,7 @@ function startWorker(context: WorkerContext): LaneWorker {
     await consumer.pause(true).catch(onError);
     if (stopping.signal.aborted) {
       await within(stopTimeoutMs, Promise.all(underWay)).catch(onError);
-      await closeOrCut(backend, consumer);
+      await closeOrCut(backend, consumer, closeTimeoutMs);
     } else {
       backend.abandon(consumer);
       await delay(1_000, undefined, { signal: stopping.signal }).catch(() => {});
@@ -220,8 +223,8 @@ async function openWhenThere<T extends Producer | Consumer>(
   return undefined;
 }
 
-async function closeOrCut(backend: LaneBackend, bull: Producer | Consumer): Promise<void> {
-  await within(CLOSE_MS, bull.close()).catch(() => backend.abandon(bull));
+async function closeOrCut(backend: LaneBackend, bull: Producer | Consumer, ms: number): Promise<void> {
+  await within(ms, bull.close()).catch(() => backend.abandon(bull));
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

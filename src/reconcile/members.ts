@@ -33,15 +33,15 @@ const FIRST = '00000000-0000-0000-0000-000000000000';
 const USERS = `select id from mirror_user where tenant_id = $1 and id > $2 order by id limit ${CHUNK}`;
 const USERS_OF = `select id from mirror_user where tenant_id = $1 and directory_id = $3 and id > $2 order by id limit ${CHUNK}`;
 
-/** $1 tenant, $2 after, $3 directory or null: members that live by directory users of which none is left. */
+/** $1 tenant, $2 after, $3 directory or null: members of whose directory users (without any: sign-ins) none is left. */
 const ORPHANS = `
   select m.id, (select min(l.user_id::text)::uuid from link l where l.member_id = m.id
     and ($3::uuid is null or l.directory_id = $3)) as user_id
   from member m where m.tenant_id = $1 and m.id > $2 and m.status <> 'removed'
-    and (select bool_or(l.user_id is not null and ($3::uuid is null or l.directory_id = $3)) from link l
-      where l.member_id = m.id)
-    and not (select coalesce(bool_or((select true from mirror_user u where u.id = l.user_id)), false) from link l
-      where l.member_id = m.id)
+    and (select bool_or($3::uuid is null or l.directory_id = $3) from link l where l.member_id = m.id)
+    and not (select coalesce(bool_or(s.present) filter (where not s.login), bool_or(s.present), false) from (
+      select l.subject is not null as login, (select true from mirror_user u where u.id = l.user_id) is true as present
+      from link l where l.member_id = m.id) s)
   order by m.id limit ${CHUNK}`;
 
 /** $1 tenant, $2 users: those with a change on its way. Index: change_unapplied_user. */
@@ -99,7 +99,7 @@ export async function examine(
   const inFlight = new Set(flying.rows.map((r) => r.id));
   const asked = new Set(userIds);
   const directoryOf = (ids: string[]) =>
-    ids.map((id) => facts.users.get(id)?.directoryId).find((id) => id !== undefined) ?? null;
+    ids.map((id) => facts.users.get(id)).find((user) => user?.login === false)?.directoryId ?? null;
 
   const findings: MemberFinding[] = [];
   for (const difference of outcome.differences) {

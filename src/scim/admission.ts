@@ -7,6 +7,7 @@
  * Counted in the process: several processes allow several times as much.
  */
 import { performance } from 'node:perf_hooks';
+import { forgetOldest, openAllowances } from '../http/allowance.ts';
 import { done, type Result, type ScimError } from './errors.ts';
 
 export interface AdmissionLimits {
@@ -34,13 +35,7 @@ export interface Admission {
   admit(attempt: Attempt): Result<(how: Ended) => void>;
 }
 
-interface Bucket {
-  /** What is left of the allowance, and when that was so. */
-  left: number;
-  at: number;
-}
-
-/** Sources, tokens and directories remembered at most. */
+/** Good tokens remembered at most. */
 const REMEMBERED = 50_000;
 /** A directory may use this many seconds' worth of requests at once. */
 const BURST_SECONDS = 5;
@@ -49,9 +44,9 @@ export function openAdmission(
   limits: AdmissionLimits,
   now: () => number = () => performance.now(),
 ): Admission {
-  const failures = openBuckets(limits.failuresPerMinute, limits.failuresPerMinute / 60, now);
-  const failuresAnywhere = openBuckets(limits.failuresPerMinute * 10, limits.failuresPerMinute / 6, now);
-  const requests = openBuckets(limits.requestsPerSecond * BURST_SECONDS, limits.requestsPerSecond, now);
+  const failures = openAllowances(limits.failuresPerMinute, limits.failuresPerMinute / 60, now);
+  const failuresAnywhere = openAllowances(limits.failuresPerMinute * 10, limits.failuresPerMinute / 6, now);
+  const requests = openAllowances(limits.requestsPerSecond * BURST_SECONDS, limits.requestsPerSecond, now);
   const good = new Set<string>();
   const inFlight = new Map<string, number>();
 
@@ -88,36 +83,9 @@ export function openAdmission(
   };
 }
 
-/** Allowances that refill with time; a full one is forgotten. */
-function openBuckets(size: number, perSecond: number, now: () => number) {
-  const buckets = new Map<string, Bucket>();
-  const leftOf = (key: string): number => {
-    const bucket = buckets.get(key);
-    return bucket ? Math.min(size, bucket.left + ((now() - bucket.at) / 1000) * perSecond) : size;
-  };
-  return {
-    /** Seconds until there is one to take; 0 when there is. */
-    wait(key: string): number {
-      const left = leftOf(key);
-      return left >= 1 ? 0 : Math.ceil((1 - left) / perSecond);
-    },
-    take(key: string): void {
-      const left = leftOf(key) - 1;
-      buckets.delete(key);
-      if (buckets.size >= REMEMBERED) evictOldest(buckets);
-      buckets.set(key, { left: Math.max(left, 0), at: now() });
-    },
-  };
-}
-
 function remember(known: Set<string>, key: string): void {
-  if (known.size >= REMEMBERED) evictOldest(known);
+  if (known.size >= REMEMBERED) forgetOldest(known);
   known.add(key);
-}
-
-function evictOldest(kept: { keys(): IterableIterator<string>; delete(key: string): boolean }): void {
-  const oldest = kept.keys().next();
-  if (!oldest.done) kept.delete(oldest.value);
 }
 
 function heldOff(seconds: number): ScimError {

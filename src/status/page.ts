@@ -1,6 +1,7 @@
 /** The markup of the status page. Everything that is shown goes through `html`, which escapes it. */
+
+import { Fragment, html } from '../http/html.ts';
 import { type ChangeLine, type DirectoryLine, type StatusFacts, USERS_COUNTED } from './facts.ts';
-import { Fragment, html } from './html.ts';
 import { script, style } from './style.ts';
 
 export interface Frame {

@@ -24,6 +24,16 @@ export const scopes = {
   'members:read': 'read members with their roles and timeline',
   'members:write': 'give and take roles by hand',
   'owners:write': 'give and take the reserved role "owner" (beside members:write)',
+  'domains:read': 'read domains and hosts',
+  'domains:write': 'add, prove and remove domains and hosts',
+  'sign-in-policy:read': 'read who may sign in and what that gives',
+  'sign-in-policy:write': 'replace who may sign in and what that gives',
+  'claim-mappings:read': 'read which claims give which roles',
+  'claim-mappings:write': 'plan and replace which claims give which roles',
+  'connections:read': 'read sign-in connections (never their secrets)',
+  'connections:write': 'create, test, change and delete sign-in connections',
+  'products:read': 'read products',
+  'products:write': 'register, change and delete products',
   'changes:read': 'read the change log',
   'changes:write': 'replay parked changes',
   'mismatches:read': 'read mismatches',
@@ -32,6 +42,10 @@ export const scopes = {
   'keys:write': 'make and end keys',
   'sign-ins:write': 'post sign-ins that the product verified itself',
   'sessions:introspect': 'introspect sessions',
+  'sessions:read': 'list the sessions of members',
+  'sessions:write': 'exchange sign-in codes, switch and end sessions',
+  'signing-keys:read': 'list what signs access tokens (never the keys themselves)',
+  'signing-keys:write': 'rotate what signs access tokens',
 } as const;
 
 export type Scope = keyof typeof scopes;

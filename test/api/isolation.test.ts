@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { apiRoutes } from '../../src/api/api.ts';
+import { defaultSignInPolicy } from '../../src/lifecycle/sign-in-policy.ts';
 import { scopeNames } from '../../src/tenant/scope.ts';
 import { findTenant } from '../../src/tenant/tenant.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
+import { openTestSession } from '../harness/session.ts';
 import { type Client, startApi, type TestApi } from './server.ts';
 
 /**
@@ -66,6 +68,10 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
   const directory = { tenantId: lane.tenantId, directoryId: lane.directory.id };
   const planned = await api.reconciler.request(directory, 'plan', 'test');
   await api.reconciler.turn(lane.directory.id, new AbortController().signal);
+  const name = `${lane.tenantId}.example.com`;
+  await api.operator('POST', `/tenants/${lane.tenantId}/domains`, { name });
+  const session = await openTestSession(api.db, api.sessions, lane, 'ada');
+  expect(session.member.id).toBe(member);
   const key = await api.operator('POST', '/keys', { tenant: lane.tenantId, scopes: ['members:read'] });
   return {
     tenant: lane.tenantId,
@@ -74,11 +80,16 @@ async function fill(lane: TestLane): Promise<Record<string, string>> {
     client: client.body.clientId as string,
     member,
     role: 'support',
+    use: 'email',
+    name,
+    product: randomUUID(),
+    connection: await lane.connect(),
     change: change.rows[0]?.id ?? '',
     key: key.body.id,
     request,
     pull,
     reconciliation: planned?.id ?? '',
+    session: session.sessionId,
   };
 }
 
@@ -89,21 +100,35 @@ const nobody: Record<string, string> = {
   client: randomUUID(),
   member: randomUUID(),
   role: 'support',
+  use: 'host',
+  name: 'nobody.example.com',
+  product: randomUUID(),
+  connection: randomUUID(),
   change: '9000000000000000000',
   key: randomUUID(),
   request: randomUUID(),
   pull: randomUUID(),
   reconciliation: randomUUID(),
+  session: randomUUID(),
 };
 
 const bodies: Record<string, unknown> = {
   createTenant: { slug: 'x', name: 'X' },
   createDirectory: { kind: 'scim', name: 'X' },
+  createConnection: { kind: 'oidc', name: 'X', config: {} },
+  changeConnection: { name: 'X' },
+  testConnection: undefined,
   changeDirectory: { name: 'X' },
   issueToken: {},
   issueClient: {},
   replaceDirectorySchemas: { extensions: [] },
   replaceAttributeMappings: [{ attribute: 'title', field: 'title' }],
+  setMemberStatus: { status: 'suspended' },
+  replaceClaimMappings: [{ claim: 'c', value: 'v', role: 'y' }],
+  replaceSignInPolicy: { ...defaultSignInPolicy },
+  addDomain: { name: 'another.example.com' },
+  createProduct: { name: 'app', returnTo: ['https://app.example.com'] },
+  changeProduct: { name: 'app', returnTo: ['https://app.example.com'] },
   replaceRoleMappings: [{ group: 'x', role: 'y' }],
   issueKey: { scopes: ['members:read'] },
   requestPull: { mode: 'full' },
@@ -111,6 +136,12 @@ const bodies: Record<string, unknown> = {
   rejectHolds: { holds: 'all' },
   requestReconciliation: { dryRun: true },
   approveReconciliation: { hash: '0'.repeat(64) },
+  postSignIn: { subject: 'new', email: 'new@example.com' },
+  introspectSession: { token: 'x' },
+  exchangeSession: { code: 'x' },
+  refreshSession: { refreshToken: 'x' },
+  revokeSession: { token: 'x' },
+  switchSession: { token: 'x', tenant: 'x' },
 };
 
 const fillIn = (path: string, values: Record<string, string>) =>
@@ -128,6 +159,7 @@ const everything = async () => ({
          (select count(*) from api_key where revoked_at is not null) as revoked_keys,
          (select count(*) from directory_token where revoked_at is not null) as revoked_tokens,
          (select count(*) from directory_client where revoked_at is not null) as revoked_clients,
+         (select count(*) from session where revoked_at is not null) as ended_sessions,
          (select sum(settings_version) from directory) as settings`,
     )
   ).rows[0],
@@ -137,7 +169,8 @@ describe('an id of another tenant answers the same bytes as an unknown one', () 
   for (const route of routes) {
     const names = [...route.path.matchAll(/\{(\w+)\}/g)]
       .map(([, name]) => name ?? '')
-      .filter((n) => n !== 'role');
+      // A product is the deployment's: whoever may change one may change all.
+      .filter((n) => !['role', 'use', 'product'].includes(n));
     for (const name of names) {
       for (const query of [
         '',
@@ -182,7 +215,7 @@ test('a foreign directory in a mapping answers as an unknown one', async () => {
 });
 
 test('no list shows anything of another tenant', async () => {
-  const theirs = Object.entries(ids.foreign).filter(([name]) => name !== 'role' && name !== 'change');
+  const theirs = Object.entries(ids.foreign).filter(([name]) => !['role', 'change', 'use'].includes(name));
   for (const route of routes.filter((r) => r.method === 'get')) {
     const got = await a('GET', fillIn(route.path, ids.own));
     expect(got.status, route.path).toBe(200);
@@ -194,13 +227,24 @@ test('no list shows anything of another tenant', async () => {
 test('the same key does all of this in its own tenant, so that the refusals above mean something', async () => {
   const expected: Record<string, number> = {
     createTenant: 403,
+    // Its identity provider is asked first; test/sso does it with one that answers.
+    createConnection: 422,
     // Its plan has nothing that waits for an approval.
     approveReconciliation: 409,
     deleteTenant: 403,
+    createProduct: 403,
+    changeProduct: 403,
+    deleteProduct: 403,
+    // Nobody has written its record.
+    verifyDomain: 409,
     // A SCIM directory is not pulled; test/pull/api.test.ts does these with one that is.
     requestPull: 409,
     releaseQuarantine: 409,
     issueHintSecret: 409,
+    // There is no such code; and only a key of the whole deployment does the others.
+    exchangeSession: 403,
+    switchSession: 403,
+    rotateSigningKeys: 403,
   };
   for (const route of routes.filter((r) => r.scope !== null)) {
     const got = await a(route.method.toUpperCase(), fillIn(route.path, ids.own), bodies[route.id]);

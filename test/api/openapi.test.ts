@@ -47,7 +47,11 @@ test('the document is OpenAPI 3.1, needs no key, names each operation once and e
   expect(new Set(ids).size).toBe(ids.length);
   const asked = operations.flatMap((o) => o.security.flatMap((s) => s.key));
   for (const scope of asked) expect(scopeNames).toContain(scope);
-  expect(operations.filter((o) => o.security.length === 0).map((o) => o.operationId)).toEqual(['getOpenApi']);
+  expect(operations.filter((o) => o.security.length === 0).map((o) => o.operationId)).toEqual([
+    'refreshSession',
+    'revokeSession',
+    'getOpenApi',
+  ]);
 });
 
 test('every schema of the document is one that a validator can read, and none is empty', () => {

@@ -23,6 +23,7 @@ test('with nothing set the defaults of the contract hold', () => {
       changeRetentionDays: 30,
       scimRequestsPerSecond: Number.POSITIVE_INFINITY,
       requestRetentionDays: 7,
+      dnsServers: [],
     },
   });
 });

@@ -805,6 +805,11 @@ describe('change notifications are hints', () => {
       },
     });
     expect(kind.hint?.({ method: 'GET', query, headers: {}, body: undefined }, secret).status).toBe(405);
+    const long = { validationToken: 'x'.repeat(4_097) };
+    expect(kind.hint?.({ method: 'POST', query: long, headers: {}, body: undefined }, secret)).toEqual({
+      status: 400,
+      wake: false,
+    });
   });
 
   test('clientState decides: a notification without it wakes nobody', () => {

@@ -38,7 +38,10 @@ async function populate(): Promise<string> {
   await lane.move(ada, { userName: 'lovelace' });
   await database.db.tenant(lane.tenantId, async (client) => {
     const key = [lane.tenantId, '0'.repeat(256)];
-    await client.query(`insert into domain (tenant_id, name) values ($1, 'example.com')`, [lane.tenantId]);
+    await client.query(
+      `insert into domain (tenant_id, use, name, challenge) values ($1, 'email', 'example.com', '')`,
+      [lane.tenantId],
+    );
     await client.query(
       `insert into api_key (id, tenant_id, digest, scopes) values (gen_random_uuid(), $1, $2::text::bit(256), '{}')`,
       key,
@@ -104,6 +107,7 @@ async function populate(): Promise<string> {
       [...at, run, ada],
     );
   });
+  await populateSignIn(lane.tenantId, ada);
   // Written by the system role alone.
   await database.db.system.query(
     `insert into scim_request (id, tenant_id, directory_id, at, method, path, status, duration_ms)
@@ -111,6 +115,71 @@ async function populate(): Promise<string> {
     [uuidv7(), lane.tenantId, lane.directory.id],
   );
   return lane.tenantId;
+}
+
+async function populateSignIn(tenantId: string, userId: string): Promise<void> {
+  const connection = uuidv7();
+  const session = uuidv7();
+  await owner.query(
+    `insert into product (id, name, return_to) values ($1, 'app', '{}') on conflict do nothing`,
+    [uuidv7()],
+  );
+  await database.db.tenant(tenantId, async (client) => {
+    const digest = '0'.repeat(256);
+    const { rows } = await client.query<{ member_id: string }>(
+      'select member_id from link where user_id = $1',
+      [userId],
+    );
+    const insert = (table: string, columns: Record<string, unknown>) =>
+      client.query(
+        `insert into ${table} (${Object.keys(columns)}) values (${Object.keys(columns).map((_, i) => `$${i + 1}`)})`,
+        Object.values(columns),
+      );
+    const of = { tenant_id: tenantId };
+    const soon = new Date(Date.now() + 60_000);
+    await insert('connection', { ...of, id: connection, kind: 'posted', name: 'x', provider: 'primary' });
+    await insert('sign_in_policy', {
+      ...of,
+      membership: 'jit',
+      never_roles: [],
+      session_seconds: 1,
+      idle_seconds: 1,
+      switching: false,
+    });
+    await insert('claim_mapping', { ...of, id: uuidv7(), claim: 'c', value: 'v', role: 'r' });
+    await insert('sign_in_attempt', {
+      ...of,
+      id: uuidv7(),
+      connection_id: connection,
+      mode: 'test',
+      digest,
+      browser: digest,
+      secrets: Buffer.alloc(1),
+      expires_at: soon,
+    });
+    await insert('said_once', { ...of, connection_id: connection, digest, expires_at: soon });
+    await insert('session', {
+      ...of,
+      id: session,
+      member_id: rows[0]?.member_id,
+      connection_id: connection,
+      user_id: userId,
+      authenticated_at: soon,
+      idle_seconds: 1,
+      expires_at: soon,
+    });
+    await insert('refresh_token', { ...of, id: uuidv7(), session_id: session, digest });
+    await insert('sign_in_code', { ...of, id: uuidv7(), session_id: session, digest, expires_at: soon });
+    const product = await client.query<{ id: string }>('select id from product limit 1');
+    await insert('session_end', {
+      ...of,
+      id: uuidv7(),
+      session_id: session,
+      member_id: rows[0]?.member_id,
+      product_id: product.rows[0]?.id,
+      because: 'x',
+    });
+  });
 }
 
 /** Every table that holds rows of tenants, from the catalogue: a new one is tested unasked. */
@@ -207,16 +276,22 @@ test('every table with tenant_id has row-level security, forced, with the tenant
     }
   }
   // No table escapes the list above by having no tenant_id.
-  expect(rows.map((r) => r.table).filter((t) => !tables.some((x) => x.table === t))).toEqual(['migration']);
+  expect(
+    rows
+      .map((r) => r.table)
+      .filter((t) => !tables.some((x) => x.table === t))
+      .sort(),
+  ).toEqual(['migration', 'product', 'signing_key']);
 });
 
-test('policies for the application: its tenant, a tenant named by its slug, a credential named by its id; no other', async () => {
+test('policies for the application: its tenant, one named by its slug or a proved name, a credential named by its id', async () => {
   const { rows } = await owner.query<{ policy: string }>(
     `select distinct polname || ' ' || polcmd::text as policy from pg_policy
      where not exists (select from pg_roles r where r.rolname = 'lockstep_system' and r.oid = any (polroles)) order by 1`,
   );
   expect(rows.map((r) => r.policy)).toEqual([
     'presented_credential r',
+    'proved_name r',
     'tenant_by_slug r',
     'tenant_isolation *',
   ]);
@@ -318,7 +393,10 @@ test('with one tenant set, no table shows or takes a row of another', async () =
     }
     await client.query('savepoint s');
     await expect(
-      client.query(`insert into domain (tenant_id, name) values ($1, 'evil.example')`, [b]),
+      client.query(
+        `insert into domain (tenant_id, use, name, challenge) values ($1, 'email', 'evil.example', '')`,
+        [b],
+      ),
     ).rejects.toThrow('row-level security');
     await client.query('rollback to savepoint s');
     await expect(client.query('update domain set tenant_id = $1', [b])).rejects.toThrow('row-level security');

@@ -8,6 +8,7 @@ import {
   openDirectoryStore,
   type UserFacts,
 } from '../../src/directory/directory.ts';
+import type { LoginProfile } from '../../src/directory/login.ts';
 import { type Applied, type AttributeMappingInput, openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import type { Profile } from '../../src/lifecycle/profile.ts';
 import { compareMembers } from '../../src/reconcile/mismatches.ts';
@@ -83,6 +84,34 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     applied,
     parked,
     ownersLost,
+    /** A connection at which the product posts its sign-ins. */
+    async connect(more: { provider?: string; defaultRole?: string } = {}): Promise<string> {
+      const id = uuidv7();
+      await db.tenant(tenantId, (client) =>
+        client.query(
+          `insert into connection (id, tenant_id, kind, name, provider, default_role) values ($1, $2, 'oidc', 'x', $3, $4)`,
+          [id, tenantId, more.provider ?? 'primary', more.defaultRole ?? null],
+        ),
+      );
+      return id;
+    },
+    /** What becomes of a verified sign-in: the member's roles, or why it was refused. */
+    async signIn(connectionId: string, profile: Partial<LoginProfile> & { subject: string }) {
+      const request = {
+        tenantId,
+        connectionId,
+        arrivedAt: new Date(),
+        profile: {
+          objectId: null,
+          userName: null,
+          email: `${profile.subject}@example.com`,
+          displayName: null,
+          claims: {},
+          ...profile,
+        },
+      };
+      return lifecycle.signIn(request, async (_client, admitted) => admitted);
+    },
     async join(person: Person & { userName: string }, d = directory): Promise<string> {
       const id = uuidv7();
       expectOk(await store.createUser(caller(d), { ...userFacts(person), id }, new Date()));

@@ -36,6 +36,7 @@ type Op =
   | { op: 'nest'; at: number; group: number; inner: number; add: boolean }
   | { op: 'ungroup'; at: number; group: number }
   | { op: 'say'; at: number; slot: number; title: string }
+  | { op: 'sign-in'; at: number; userName: string; email: string }
   | { op: 'map'; mappings: { group: string; role: string; priority?: number }[] }
   | { op: 'attributes'; at: number; fields: string[] };
 
@@ -78,6 +79,15 @@ const operation: fc.Arbitrary<Op> = fc.oneof(
     arbitrary: fc.record({ op: fc.constant('active' as const), at: directoryAt, slot, active: fc.boolean() }),
   },
   { weight: 2, arbitrary: fc.record({ op: fc.constant('leave' as const), at: directoryAt, slot }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      op: fc.constant('sign-in' as const),
+      at: fc.nat(1),
+      userName: person,
+      email: person,
+    }),
+  },
   {
     weight: 3,
     arbitrary: fc.record({
@@ -130,7 +140,7 @@ const operation: fc.Arbitrary<Op> = fc.oneof(
 const said = (title: string) => ({ title, nickName: title });
 const SAID: Record<string, string> = { title: 'title', job: 'nickName' };
 
-/** Two directories of the tenant's own provider, and a third that stands alone. */
+/** Two directories of the tenant's own provider, and a third that stands alone; a connection of each provider. */
 async function world() {
   const lane = await createTestLane(database.db);
   const directories = [
@@ -138,18 +148,28 @@ async function world() {
     await createTestDirectory(database.db, lane.tenantId, 'primary'),
     await createTestDirectory(database.db, lane.tenantId, 'other'),
   ];
+  const connections = [await lane.connect(), await lane.connect({ provider: 'other' })];
   const users = new Map<string, string>();
   const groups = new Map<string, string>();
-  return { lane, directories, users, groups };
+  return { lane, directories, connections, users, groups };
 }
 
 type World = Awaited<ReturnType<typeof world>>;
 
 /** Applies an operation to the mirror; one that makes no sense in this state, or that the store refuses, is left out. */
-async function apply({ lane, directories, users, groups }: World, op: Op): Promise<void> {
+async function apply({ lane, directories, connections, users, groups }: World, op: Op): Promise<void> {
   if (op.op === 'map') {
     const unique = new Map(op.mappings.map((m) => [`${m.group}/${m.role}`, m]));
     return lane.map([...unique.values()]);
+  }
+  if (op.op === 'sign-in') {
+    const { userName, email } = op;
+    await lane.signIn(connections[op.at] ?? '', {
+      subject: userName,
+      userName,
+      email: `${email}@example.com`,
+    });
+    return;
   }
   const d = directories[op.at] as TestDirectory;
   if (op.op === 'attributes') {

@@ -198,9 +198,10 @@ test('two directories of one provider share the member, and either one cuts', as
 test('a proved domain ties a second provider to the member', async () => {
   const other = await createTestDirectory(database.db, lane.tenantId, 'other');
   await database.db.tenant(lane.tenantId, (client) =>
-    client.query(`insert into domain (tenant_id, name, proved_at) values ($1, 'proved.example', now())`, [
-      lane.tenantId,
-    ]),
+    client.query(
+      `insert into domain (tenant_id, use, name, challenge, proved_at) values ($1, 'email', 'proved.example', '', now())`,
+      [lane.tenantId],
+    ),
   );
   await lane.join({ userName: 'ada', email: 'ada@proved.example' });
   await lane.join({ userName: 'a.king', email: 'ada@proved.example' }, other);

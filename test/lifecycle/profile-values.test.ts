@@ -1,7 +1,9 @@
 /** What a path finds in a document, and which source of a member is heard: pure functions, no database. */
+
 import { expect, test } from 'vitest';
 import { desired, type SourceUser } from '../../src/lifecycle/desired.ts';
 import { movedFields, type Profile, profileOf, VALUE_BYTES, valueAt } from '../../src/lifecycle/profile.ts';
+import { noSignInRules } from '../../src/lifecycle/sign-in-policy.ts';
 import { attributeMappings } from '../harness/lane.ts';
 
 const enterprise = 'urn:ietf:params:scim:schemas:extension:enterprise:2.0:User';
@@ -90,6 +92,7 @@ test('only what a field holds makes a difference, not the order of the fields, n
 const source = (id: string, more: Partial<SourceUser> = {}): SourceUser => ({
   id,
   directoryId: `directory of ${id}`,
+  login: false,
   provider: 'primary',
   pulled: false,
   active: true,
@@ -110,6 +113,8 @@ function profileFor(sources: SourceUser[], said: Record<string, Profile>, disput
   return desired(
     {
       sources,
+      letGo: false,
+      operatorStatus: null,
       disputed: new Set(disputed),
       groupsOf: () => [],
       documentOf: (id) => said[id] ?? {},
@@ -117,7 +122,11 @@ function profileFor(sources: SourceUser[], said: Record<string, Profile>, disput
       displayName: null,
       profile: { title: 'before' },
     },
-    { mappings: [], attributes: new Map(Object.keys(said).map((id) => [`directory of ${id}`, mappings])) },
+    {
+      mappings: [],
+      attributes: new Map(Object.keys(said).map((id) => [`directory of ${id}`, mappings])),
+      signIn: noSignInRules,
+    },
   ).profile;
 }
 

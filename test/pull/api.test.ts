@@ -277,6 +277,8 @@ test('hints: the address proves itself, a genuine hint wakes once in a while, a 
     );
     expect(rows[0]?.soon).toBe(true);
     for (const to of [crypto.randomUUID(), 'x']) expect((await hint(secret, to)).status).toBe(404);
+    await api.operator('PATCH', d.path, { paused: true });
+    expect((await hint(secret)).status, 'nobody pulls a paused directory').toBe(404);
   } finally {
     await new Promise((resolve) => server.close(resolve));
   }

@@ -1,3 +1,6 @@
+import { setImmediate } from 'node:timers/promises';
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ConnectorError } from '../../connectors/connector.ts';
 import { openTestDatabase } from '../harness/database.ts';
@@ -229,6 +232,25 @@ test('what PostgreSQL cannot store, and users without a usable name, stop nobody
   await r.pull('incremental');
   expect((await r.mirror()).users).toMatchObject({ long: { active: false }, nul: { userName: 'nul' } });
   expect(Object.keys((await r.mirror()).users)).not.toContain('none');
+});
+
+test('no page is kept once its rows are taken, however many there are', async () => {
+  setFlagsFromString('--expose-gc');
+  const collect: () => void = runInNewContext('gc');
+  const r = await rig();
+  for (let n = 0; n < 80; n += 1) r.source.put(`u${n}`, `name-${n}`);
+  const pages: WeakRef<object>[] = [];
+  r.source.onPage = (page) => pages.push(new WeakRef(page));
+  let kept: number | undefined;
+  r.source.beforePage = async (page) => {
+    if (page !== 40) return;
+    await setImmediate();
+    collect();
+    kept = pages.filter((page) => page.deref() !== undefined).length;
+  };
+  await r.pull('full');
+  expect(pages).toHaveLength(40);
+  expect(kept).toBeLessThanOrEqual(2);
 });
 
 test('a snapshot that is older than a newer write does not win; who was written meanwhile is asked for again', async () => {

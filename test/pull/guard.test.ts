@@ -245,6 +245,20 @@ describe('what a person decides', () => {
     expect(await listHolds(database.db, r, 'rejected', null, 50)).toHaveLength(9);
   });
 
+  test('"all" are those that wait: what was decided before stays as it was decided', async () => {
+    const r = await withPeople(20);
+    await vanish(r, 10);
+    const [kept, ...others] = await r.held();
+    await decideHolds(database.db, r, 'reject', [kept?.id ?? ''], 'operator:x');
+    expect(await decideHolds(database.db, r, 'approve', 'all', 'operator:y')).toEqual({
+      outcome: 'ok',
+      decided: others.length,
+    });
+    await r.pull('full');
+    expect((await r.held()).map((h) => [h.id, h.state])).toEqual([[kept?.id, 'rejected']]);
+    expect(Object.keys((await r.mirror()).users)).toHaveLength(11);
+  });
+
   test('a hold of another directory or tenant cannot be decided', async () => {
     const r = await withPeople(20);
     const foreign = await withPeople(20);

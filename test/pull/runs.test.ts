@@ -158,6 +158,32 @@ test('a process that was only slow cannot write behind the back of its successor
   expect((await r.mirror()).users.u1?.userName).toBe('name-u1');
 });
 
+test('a pull that ends its process each time is left to the schedule at last', async () => {
+  const r = await filled({ limits: { leaseMs: 60_000 } });
+  const lose = async (failures: number) => {
+    const [reached, goOn] = [gate(), gate()];
+    let first = true;
+    r.source.beforePage = async () => {
+      if (!first) return;
+      first = false;
+      reached.open();
+      await goOn.opened;
+    };
+    await r.query('update pull_state set failures = $2 where directory_id = $1', [r.directoryId, failures]);
+    await askedFor(r);
+    const slow = r.pulls.turn(r.directoryId, nobody);
+    await reached.opened;
+    await r.query('update pull_state set lease_until = now() where directory_id = $1', [r.directoryId]);
+    await r.pulls.turn(r.directoryId, nobody);
+    goOn.open();
+    await slow;
+    return r.lastRun();
+  };
+  expect(await lose(defaultRhythm.circuitFailures - 1)).toMatchObject({ outcome: 'done' });
+  expect(await lose(defaultRhythm.circuitFailures)).toMatchObject({ outcome: 'lost' });
+  expect(await r.pulls.due(0)).not.toContain(r.directoryId);
+});
+
 test('a process that stops gives its pull back at once', async () => {
   const r = await filled();
   const stopping = new AbortController();
@@ -215,7 +241,11 @@ describe('a directory that fails', () => {
     expect(await r.pulls.turn(r.directoryId, nobody)).toBe('empty');
     expect(r.ended).toHaveLength(runs);
     r.source.beforePage = () => {};
+    await r.query(`update pull_state set next_full_at = now() + interval '1 day' where directory_id = $1`, [
+      r.directoryId,
+    ]);
     expect(await r.pull('incremental')).toMatchObject({ state: 'done' });
+    expect(await r.state()).toMatchObject({ failures: 0, retry_at: null, error: null });
     const [row] = await r.query<{ due: boolean }>(
       'select next_full_at <= now() as due from pull_state where directory_id = $1',
       [r.directoryId],
@@ -244,6 +274,31 @@ describe('a directory that fails', () => {
 });
 
 describe('by the clock', () => {
+  test('each failure doubles the wait, up to the open circuit', () => {
+    const rhythm = { ...defaultRhythm, retryMs: 10, retryMaxMs: 100, circuitFailures: 6 };
+    expect([1, 2, 3, 4, 5, 6, 7].map((n) => retryAfterMs(n, rhythm))).toEqual([
+      10, 20, 40, 80, 100, 100, 100,
+    ]);
+    expect([2, 3].map((n) => retryAfterMs(n, { ...rhythm, circuitFailures: 3 }))).toEqual([20, 100]);
+  });
+
+  test.each(['next_full_at', 'next_incremental_at'])(
+    'the sweeper gives %s a grace, so that it does not wake what the schedule wakes',
+    async (turn) => {
+      const r = await filled();
+      await r.pull('full');
+      const dueAfter = async (seconds: number) => {
+        await r.query(
+          `update pull_state set ${turn} = now() - $2 * interval '1 second' where directory_id = $1`,
+          [r.directoryId, seconds],
+        );
+        return (await r.pulls.due(3_600_000)).includes(r.directoryId);
+      };
+      expect(await dueAfter(1_800)).toBe(false);
+      expect(await dueAfter(5_400)).toBe(true);
+    },
+  );
+
   test('turns are spread by the directory, the same for every process, and always ahead', () => {
     const now = new Date();
     const offsets = Array.from({ length: 200 }, (_, i) => offsetOf(`directory-${i}`, 60_000));

@@ -282,18 +282,28 @@ export function laneQueueConformance(rig: () => Rig): void {
   });
 
   test('stop waits for a slow lane longer than for a connection', async () => {
-    const queue = await openQueue();
+    const queue = await openQueue({ closeTimeoutMs: 50 });
+    const finish = gate();
     let finished = false;
-    const seen = recorder(async (_lane, signal) => {
-      await new Promise((resolve) => signal.addEventListener('abort', resolve));
-      await new Promise((resolve) => setTimeout(resolve, 2_500));
+    const slow = recorder(async () => {
+      await finish.opened;
       finished = true;
       return 'empty';
     });
-    const worker = work(queue, seen.handler);
+    const worker = work(queue, slow.handler);
     queue.wake(randomUUID());
-    await seen.reached(() => seen.runs.length === 1);
-    await worker.stop();
+    await slow.reached(() => slow.runs.length === 1);
+    // The clock: another worker, of another queue, that gives a lane up later than any connection.
+    const other = await openQueue({ name: 'pulls', stopTimeoutMs: 200, closeTimeoutMs: 50 });
+    const hanging = recorder(() => new Promise(() => {}));
+    const clock = work(other, hanging.handler);
+    other.wake(randomUUID());
+    await hanging.reached(() => hanging.runs.length === 1);
+    const stopped = worker.stop();
+    await clock.stop();
+    expect(await Promise.race([stopped.then(() => 'stopped'), turn().then(() => 'waiting')])).toBe('waiting');
+    finish.open();
+    await stopped;
     expect(finished).toBe(true);
   });
 

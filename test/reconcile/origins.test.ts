@@ -1,4 +1,5 @@
 /** Sources do not fight: what one gave, another does not take; who is one person is one member. */
+import { randomUUID } from 'node:crypto';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { giveRole } from '../../src/tenant/operator-grant.ts';
 import { openTestDatabase } from '../harness/database.ts';
@@ -43,11 +44,29 @@ test('the grants of a login are not a directory’s to take', async () => {
   r.source.put('a', 'ada');
   await r.pull('full');
   await r.settle();
-  const [ada] = await memberOf(r, 'ada@example.com');
+  const connectionId = randomUUID();
   await r.query(
-    `insert into role_grant (id, tenant_id, member_id, role, origin, because) values (gen_random_uuid(), $1, $2, 'from-login', 'login', 'x')`,
-    [r.tenantId, ada?.id],
+    `insert into connection (id, tenant_id, kind, name, provider, default_role)
+     select $1, $2, 'posted', 'x', provider, 'from-login' from directory where tenant_id = $2`,
+    [connectionId, r.tenantId],
   );
+  const signedIn = await r.lifecycle.signIn(
+    {
+      tenantId: r.tenantId,
+      connectionId,
+      arrivedAt: new Date(),
+      profile: {
+        subject: 'ada',
+        objectId: null,
+        userName: null,
+        email: 'ada@example.com',
+        displayName: null,
+        claims: {},
+      },
+    },
+    async () => undefined,
+  );
+  expect(signedIn.outcome).toBe('ok');
   r.source.patch('a', { title: 'x' });
   await r.pull('full');
   await r.reconcile('repair');

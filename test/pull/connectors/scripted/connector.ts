@@ -36,6 +36,8 @@ export class Source {
   wholeGroups = false;
   /** Called before each page or answer, with its number from 1; throws to fail, waits to be slow. */
   beforePage: (page: number, what: 'snapshot' | 'changes' | 'get') => Promise<void> | void = () => {};
+  /** Given each page of a snapshot before it is shown. */
+  onPage: (page: object) => void = () => {};
   /** Changes the certificate before it is given. */
   certify: (certificate: Certificate) => Certificate = (c) => c;
   /** Takes attributes, users or groups out of what is shown, as lost permissions do. */
@@ -238,7 +240,9 @@ function connection(
         }));
         counts.users += shown.length;
         for (const user of shown) for (const name of Object.keys(user.attributes)) attributes.add(name);
-        yield { users: shown };
+        const page = { users: shown };
+        source.onPage(page);
+        yield page;
       }
       const groups = source.hide.groups ? [] : [...source.groups];
       for (let from = 0; from === 0 || from < groups.length; from += source.pageSize) {

@@ -1,0 +1,58 @@
+/**
+ * Makes changes effective within a transaction that holds their tenant's lane: loads the facts, converges, writes the
+ * differences, marks exactly these changes applied. The lane calls it for a batch, a sign-in for its one change.
+ */
+import type pg from 'pg';
+import { converge, rowsOf } from './converge.ts';
+import { type Facts, loadFacts } from './facts.ts';
+import type { Applied } from './lifecycle.ts';
+import type { ChangeRow } from './statements.ts';
+
+/** With plans for index probes only: prepared while the tables are small, others would stay when they have grown. */
+export const BEGIN =
+  'begin; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off';
+
+export interface Effect {
+  facts: Facts;
+  /** The tenant's last active owner, if these changes took that one's access. */
+  ownerLost: string | null;
+}
+
+/** @param batch changes that name a user each, of one tenant, whose lane the client's transaction holds */
+export async function makeEffective(
+  client: pg.ClientBase,
+  tenantId: string,
+  batch: readonly ChangeRow[],
+): Promise<Effect> {
+  const changeOf = new Map<string, string>();
+  for (const c of batch) if (c.user_id !== null && !changeOf.has(c.user_id)) changeOf.set(c.user_id, c.id);
+  const facts = await loadFacts(client, tenantId, [...changeOf.keys()]);
+  const rows = rowsOf(converge(facts), (userId) => changeOf.get(userId));
+  const parents = [...new Set(batch.flatMap((c) => (c.parent_id === null ? [] : [c.parent_id])))];
+  const written = await client.query<{ owner_lost: string | null }>({
+    name: 'converge_write',
+    text: 'select converge_write($1, $2, $3, $4) as owner_lost',
+    values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
+  });
+  return { facts, ownerLost: written.rows[0]?.owner_lost ?? null };
+}
+
+/** What the observer is told of a change after the commit. */
+export function appliedChange(c: ChangeRow, takenAt: Date, effectiveAt: Date): Applied {
+  return {
+    source: c.source,
+    phase: c.class === 3 ? 'backfill' : 'live',
+    class: c.class,
+    sourceAt: c.source_at,
+    committedAt: c.committed_at,
+    takenAt,
+    effectiveAt,
+  };
+}
+
+/** Not the change's fault: serialization, deadlock, lock timeout, shutdown or loss of the connection. */
+export function isTransient(error: unknown): boolean {
+  const code = (error as { code?: string }).code;
+  if (typeof code !== 'string') return /connection|terminat/i.test((error as Error).message ?? '');
+  return /^(40|08|53|57)/.test(code) || code === '55P03' || code.startsWith('E');
+}

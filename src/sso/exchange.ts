@@ -1,0 +1,103 @@
+/**
+ * Requests of browsers and identity providers: each gets an id and ends with a page, whatever happens. Who keeps sending
+ * what was never begun here is held off for a while, before anything is asked of the database.
+ */
+import { randomUUID } from 'node:crypto';
+import express, { type Request, type RequestHandler, type Response } from 'express';
+import { isAway } from '../database/away.ts';
+import { openAllowances } from '../http/allowance.ts';
+import { baseUrl } from '../http/base-url.ts';
+import { sourceOf } from '../http/source.ts';
+import { refuse } from './complete.ts';
+import type { Connection } from './connection.ts';
+import type { Exchange, Refusal, SsoOptions } from './room.ts';
+
+/** Of a request's parameters, in the address or in a form. An OpenID answer has some 2 kB, a signed SAML response 20. */
+const FORM_BYTES = 512 * 1024;
+const QUERY_CHARACTERS = 16 * 1024;
+
+/** What nobody needs to be authenticated for to cause; a source may cause so many at once, and so many a minute. */
+const FAILURES = 60;
+
+export interface Door {
+  /** An Express handler whose errors become pages. */
+  handler(work: (exchange: Exchange) => Promise<void>): RequestHandler;
+  /** Ends the exchange with a refusal that its source is held to account for. */
+  refuseSource(connection: Connection | undefined, refusal: Refusal, exchange: Exchange): Promise<void>;
+  /** Counts a failure of another kind. */
+  failed(exchange: Exchange): void;
+}
+
+export function openDoor(options: SsoOptions): Door {
+  const failures = openAllowances(FAILURES, FAILURES / 60);
+  const source = (req: Request) => sourceOf(req, options.trustProxy);
+
+  async function failedPage(error: unknown, exchange: Exchange): Promise<void> {
+    const { type, status } = error as { type?: unknown; status?: unknown };
+    if (type === 'entity.too.large' || type === 'parameters.too.many') {
+      return refuse(options, undefined, { reason: 'too_large' }, exchange);
+    }
+    if (typeof status === 'number' && status < 500) {
+      return refuse(options, undefined, { reason: 'request_invalid' }, exchange);
+    }
+    if (isAway(error)) return refuse(options, undefined, { reason: 'unavailable' }, exchange);
+    const { requestId, req } = exchange;
+    options.log.error(
+      { err: error, requestId, method: req.method, path: req.path },
+      'a request of /sso failed',
+    );
+    return refuse(options, undefined, { reason: 'internal' }, exchange);
+  }
+
+  return {
+    handler: (work) => async (req, res) => {
+      const exchange = exchangeOf(req, res, options);
+      try {
+        const wait = failures.wait(source(req));
+        if (wait > 0) {
+          res.set('retry-after', String(wait));
+          await refuse(options, undefined, { reason: 'too_many_failures' }, exchange);
+        } else if (req.originalUrl.length > QUERY_CHARACTERS) {
+          await refuse(options, undefined, { reason: 'too_large' }, exchange);
+        } else await work(exchange);
+      } catch (error) {
+        if (res.headersSent) throw error;
+        await failedPage(error, exchange);
+      }
+    },
+    async refuseSource(connection, refusal, exchange) {
+      failures.take(source(exchange.req));
+      await refuse(options, connection, refusal, exchange);
+    },
+    failed: (exchange) => failures.take(source(exchange.req)),
+  };
+}
+
+function exchangeOf(req: Request, res: Response, options: SsoOptions): Exchange {
+  const requestId = randomUUID();
+  res.set('x-request-id', requestId);
+  return { req, res, requestId, baseUrl: baseUrl(req, options) };
+}
+
+const form = express.urlencoded({ extended: false, limit: FORM_BYTES, parameterLimit: 100 });
+
+/** The parameters of the address (GET) or of the form (POST). @throws what body-parser throws */
+export async function parametersOf({ req, res }: Exchange): Promise<URLSearchParams> {
+  if (req.method !== 'POST') return new URL(req.originalUrl, 'http://localhost').searchParams;
+  await new Promise<void>((resolve, reject) => {
+    form(req, res, (error?: unknown) => (error ? reject(error) : resolve()));
+  });
+  const found = new URLSearchParams();
+  for (const [name, value] of Object.entries((req.body ?? {}) as Record<string, unknown>)) {
+    for (const one of Array.isArray(value) ? value : [value]) found.append(name, String(one));
+  }
+  return found;
+}
+
+const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
+
+/** The id of a connection in the path, in lower case; undefined for what cannot be one. */
+export function connectionIdOf(req: Request): string | undefined {
+  const id = String(req.params.connection).toLowerCase();
+  return UUID.test(id) ? id : undefined;
+}

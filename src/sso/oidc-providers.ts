@@ -1,0 +1,76 @@
+/**
+ * The OpenID providers of connections, as this process knows them: read when first needed, again after a while, and at
+ * once when a connection's settings are others.
+ */
+import type { Credentials } from '../credential/credential.ts';
+import { type Connection, openSettings } from './connection.ts';
+import { discover, type OidcProvider } from './oidc-discovery.ts';
+import { type OidcSettings, oidcSettings } from './oidc-kind.ts';
+import type { Refusal } from './room.ts';
+
+export type ProviderFound =
+  | { ok: true; provider: OidcProvider; settings: OidcSettings }
+  | ({ ok: false } & Refusal);
+
+export interface Providers {
+  of(connection: Connection): Promise<ProviderFound>;
+}
+
+const FRESH_MS = 15 * 60_000;
+/** What failed is not asked again for so long: a provider that is away would hold every browser for seconds. */
+const FAILED_MS = 5_000;
+const REMEMBERED = 1_000;
+
+interface Known {
+  settings: string;
+  found: Promise<ProviderFound>;
+  until: number;
+}
+
+export function openProviders(credentials: Credentials): Providers {
+  const known = new Map<string, Known>();
+
+  async function read(connection: Connection): Promise<ProviderFound> {
+    let settings: OidcSettings;
+    try {
+      settings = oidcSettings(openSettings(credentials, connection));
+    } catch {
+      return {
+        ok: false,
+        reason: 'connection_broken',
+        detail: { why: 'the stored settings do not open or do not fit' },
+      };
+    }
+    const found = await discover(settings);
+    if (!found.ok) return { ok: false, reason: 'idp_unreachable', detail: { why: found.detail } };
+    if (found.provider.issuer !== connection.issuer) {
+      return { ok: false, reason: 'issuer_mismatch', detail: { where: 'discovery' } };
+    }
+    return { ok: true, provider: found.provider, settings };
+  }
+
+  return {
+    of(connection) {
+      const settings = JSON.stringify([
+        connection.config,
+        connection.secrets?.toString('base64'),
+        connection.issuer,
+      ]);
+      const before = known.get(connection.id);
+      if (before && before.settings === settings && before.until > Date.now()) return before.found;
+      const found = read(connection);
+      const entry: Known = { settings, found, until: Date.now() + FRESH_MS };
+      known.delete(connection.id);
+      const oldest = known.keys().next();
+      if (known.size >= REMEMBERED && !oldest.done) known.delete(oldest.value);
+      known.set(connection.id, entry);
+      found.then(
+        (answer) => {
+          if (!answer.ok) entry.until = Date.now() + FAILED_MS;
+        },
+        () => known.delete(connection.id),
+      );
+      return found;
+    },
+  };
+}
