@@ -436,6 +436,20 @@ describe('a plan that was looked at', () => {
     });
   });
 
+  test('a group that was renamed since is skipped, and keeps its newer name', async () => {
+    silently(r, () => r.source.group('g2', 'Chorus'));
+    const found = await r.reconcile('plan');
+    await r.query(
+      `update mirror_group set display_name = 'Singers', display_name_key = 'singers', version = version + 1,
+         updated_at = clock_timestamp() where id = $1`,
+      [r.mirrorId('g2')],
+    );
+    await r.reconciler.approve(r.at, found.id, found.hash ?? '', 'operator:x');
+    await r.turns();
+    expect(await r.read(found.id)).toMatchObject({ state: 'done', outcome: { skipped: 1 } });
+    expect((await r.mirror()).groups.g2?.displayName).toBe('Singers');
+  });
+
   test('who differs in another way by then is another repair, and is skipped', async () => {
     silently(r, () => r.source.patch('u5', { displayName: 'First' }));
     const found = await r.reconcile('plan');
