@@ -12,6 +12,7 @@ import {
 } from '../sso/connection.ts';
 import { type ConnectionKind, patchSettings, type Settings, type SettingsRead } from '../sso/kind.ts';
 import { connectionKinds, kindOf } from '../sso/kinds.ts';
+import { refreshMetadata } from '../sso/saml/idp.ts';
 import { sealTest, TEST_LINK_SECONDS } from '../sso/test-link.ts';
 import { conflict, idpRefused, invalid, notFound, type Problem } from './problem.ts';
 import { type ApiOptions, type Route, reply, route } from './route.ts';
@@ -80,7 +81,10 @@ const newConnection = z.strictObject({
   config: config.meta({
     description:
       'Kind "oidc": issuer, clientId, clientSecret or privateKey (PEM or JWK), and if need be keyId, scopes, claims ' +
-      '{email, userName, displayName, objectId} (names of claims), authorizationParams, userinfo (false: not asked)',
+      '{email, userName, displayName, objectId} (names of claims), authorizationParams, userinfo (false: not asked). ' +
+      'Kind "saml": metadataUrl or metadataXml, or entityId, ssoUrl and certificates (all are believed, so that one can ' +
+      'follow another), and if need be signRequests, idpInitiated, allowSha1, forceAuthn, nameIdFormat, attributes ' +
+      '{subject, email, userName, displayName, objectId} (names of attributes)',
   }),
   provider: provider.optional(),
   defaultRole: defaultRole.optional(),
@@ -170,7 +174,7 @@ export function connectionRoutes(options: ApiOptions): Route[] {
       async handle({ tenant, params, actor, body, baseUrl }) {
         const { config: given, ...rest } = body;
         const at = { tenantId: tenant.id, id: params.connection };
-        let proved: Proof | undefined;
+        let proved: (Proof & { from: Connection }) | undefined;
         if (given !== undefined) {
           const found = await findConnection(db, tenant.id, params.connection);
           if (!found) return notFound('connection');
@@ -181,10 +185,16 @@ export function connectionRoutes(options: ApiOptions): Route[] {
             ]);
           const answer = await prove(kind, patchSettings(kind, stored(options, found), given));
           if ('status' in answer) return answer;
-          proved = answer;
+          proved = { ...answer, from: found };
         }
         const changed = await updateConnection(db, credentials, at, { ...rest, proved }, actor);
         if (!changed) return notFound('connection');
+        if (changed === 'moved') {
+          return conflict(
+            'changed-meanwhile',
+            'Somebody else changed the config of this connection at the same time. Read it again. Nothing was written.',
+          );
+        }
         if (body.provider !== undefined || body.defaultRole !== undefined) queue.wake(tenant.id);
         return reply(200, shown(changed, tenant.slug, baseUrl));
       },
@@ -221,6 +231,24 @@ export function connectionRoutes(options: ApiOptions): Route[] {
         }
         queue.wake(tenant.id);
         return reply(204);
+      },
+    }),
+    route({
+      method: 'post',
+      path: '/tenants/{tenant}/connections/{connection}/refresh-metadata',
+      id: 'refreshConnectionMetadata',
+      summary: 'Read the metadata of a SAML connection again',
+      description:
+        'Asks its metadataUrl now. It is asked by itself once a day, and when a message is signed with a certificate that is ' +
+        'not known.',
+      scope: 'connections:write',
+      answers: { 200: { description: 'The connection as it is now', schema: connectionSchema } },
+      async handle({ tenant, params, actor, baseUrl }) {
+        const found = await findConnection(db, tenant.id, params.connection);
+        if (!found || found.kind === 'posted') return notFound('connection');
+        const refreshed = await refreshMetadata(db, credentials, found, actor);
+        if (!refreshed.ok) return idpRefused(refreshed.detail);
+        return reply(200, shown(refreshed.connection, tenant.slug, baseUrl));
       },
     }),
     route({

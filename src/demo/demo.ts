@@ -10,8 +10,9 @@ import { parseArgs } from 'node:util';
 import { anySeed, openProgress, seeded } from '../simulate/push/push.ts';
 import { type Outside, openOutside } from './outside.ts';
 import { type PullScene, pullScene } from './pull-scene.ts';
-import { pushScene, type Scene } from './scene.ts';
+import { type PushScene, pushScene, type Scene } from './scene.ts';
 import { startServer } from './server.ts';
+import { playSignIns, type SignInSeen, type SignInSummary } from './sign-in-act.ts';
 import type { Seen } from './watch.ts';
 
 /** What a program that embeds the demo may set, a test for one; people use the flags. */
@@ -41,6 +42,7 @@ export interface DemoSummary {
     found: string[];
   };
   membersCompared: number;
+  signIns: SignInSummary;
 }
 
 interface DemoOptions extends DemoHooks {
@@ -139,12 +141,17 @@ async function run(options: DemoOptions): Promise<number> {
         'shows it.\n',
     );
     const seen = await play(scenes, changes, options, stop.signal);
+    const signIns = await playAct(outside, pushed, options, stop.signal);
     await options.beforeComparison?.({ ...server, tenants: scenes.map((s) => s.tenant) });
-    const summary = await summarise(outside, scenes, seen, random.seed);
+    const summary = await summarise(outside, scenes, seen, random.seed, signIns);
     if (options.json) out.write(`${JSON.stringify(summary)}\n`);
     else out.write(words(summary, seen));
     if (stop.signal.aborted) say('Stopped before its end.');
-    const failed = summary.mismatches.reported.length + summary.mismatches.found.length;
+    const { people, signedIn, cut, refusedAfterwards } = signIns;
+    const failed =
+      summary.mismatches.reported.length +
+      summary.mismatches.found.length +
+      (people - signedIn + (people - cut) + (people - refusedAfterwards));
     return !stop.signal.aborted && summary.effective === summary.changes && failed === 0 ? 0 : 1;
   } finally {
     for (const scene of pulled) await scene.stop();
@@ -185,11 +192,36 @@ async function play(
   return all;
 }
 
+async function playAct(
+  outside: Outside,
+  scenes: readonly PushScene[],
+  options: DemoOptions,
+  signal: AbortSignal,
+): Promise<SignInSummary> {
+  const say = (text: string) => {
+    if (!options.json) (options.stdout ?? process.stdout).write(`${text}\n`);
+  };
+  say(
+    '\nNow people sign in, their directory lets them go, and the product asks whether their session is still good:',
+  );
+  return playSignIns(
+    outside,
+    scenes,
+    ({ tenant, source, words, seconds, what }: SignInSeen) => {
+      const time = new Date().toISOString().slice(11, 23);
+      const lag = seconds === undefined ? 'FAILED' : what === 'refused' ? '' : milliseconds(seconds);
+      say(row(time, tenant, source, lag, words));
+    },
+    signal,
+  );
+}
+
 async function summarise(
   outside: Outside,
   scenes: readonly Scene[],
   seen: readonly SeenIn[],
   seed: number,
+  signIns: SignInSummary,
 ): Promise<DemoSummary> {
   const reported: string[] = [];
   const found: string[] = [];
@@ -209,6 +241,7 @@ async function summarise(
     lagSeconds: { push: lagsOf(seen, 'push'), pull: lagsOf(seen, 'pull') },
     mismatches: { reported, found },
     membersCompared,
+    signIns,
   };
 }
 
@@ -229,6 +262,7 @@ function words(summary: DemoSummary, seen: readonly Seen[]): string {
     `Lag by push ${lag(summary.lagSeconds.push)}, the request included.`,
     `Lag by pull ${lag(summary.lagSeconds.pull)}, the first import among them. A pull was asked for after each few changes; by itself one comes each minute, or sooner by an event hook.`,
     `Mismatches: ${reported.length} reported by Lockstep, ${found.length} found by comparing the simulated directories with ${summary.membersCompared} members.`,
+    `${summary.signIns.signedIn} of ${summary.signIns.people} people signed in; the push that let them go was seen by introspection after p50 ${milliseconds(summary.signIns.cutSeconds.p50)}, longest ${milliseconds(summary.signIns.cutSeconds.max)}; ${summary.signIns.refusedAfterwards} were refused when they tried again.`,
     ...[...reported, ...found].map((mismatch) => `  ${mismatch}`),
     '',
     'Next: npm start runs Lockstep to stay, and prints the SCIM base URL and token to give to a real Okta or Entra ID.',

@@ -27,6 +27,7 @@ export interface Connection {
 }
 
 export interface Outside {
+  baseUrl: string;
   createTenant(slug: string, name: string, mappings: readonly RoleMapping[]): Promise<void>;
   /** A directory of kind `scim` and a token for it. */
   connect(tenant: string, name: string, idp: 'okta' | 'entra'): Promise<Connection>;
@@ -42,6 +43,16 @@ export interface Outside {
   members(tenant: string): Promise<Member[]>;
   changes(tenant: string, state: 'pending' | 'parked'): Promise<Change[]>;
   mismatches(tenant: string): Promise<{ kind: string; detail: string }[]>;
+  registerProduct(name: string, returnTo: string): Promise<void>;
+  /** How a tenant's people sign in; a sign-in gives no role of its own here. @returns what the provider is to be told */
+  connectSignIn(
+    tenant: string,
+    name: string,
+    kind: 'oidc' | 'saml',
+    config: Record<string, unknown>,
+  ): Promise<{ redirectUri: string }>;
+  exchange(code: string): Promise<{ accessToken: string }>;
+  introspect(token: string): Promise<{ active: boolean; roles?: string[] }>;
 }
 
 interface Page<T> {
@@ -104,5 +115,16 @@ export function openOutside(baseUrl: string, operatorKey: string): Outside {
     members: (tenant) => all(`/tenants/${tenant}/members`),
     changes: (tenant, state) => all(`/tenants/${tenant}/changes?state=${state}`),
     mismatches: (tenant) => all(`/tenants/${tenant}/mismatches`),
+    baseUrl,
+    async registerProduct(name, returnTo) {
+      await call('POST', '/products', { name, returnTo: [returnTo] });
+    },
+    async connectSignIn(tenant, name, kind, config) {
+      const path = `/tenants/${tenant}/sign-in-policy`;
+      await call('PUT', path, { ...(await call<object>('GET', path)), defaultRole: null });
+      return call('POST', `/tenants/${tenant}/connections`, { kind, name, config });
+    },
+    exchange: (code) => call('POST', '/sessions/exchange', { code }),
+    introspect: (token) => call('POST', '/sessions/introspect', { token }),
   };
 }

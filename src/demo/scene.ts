@@ -5,6 +5,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type Acknowledged,
   describe,
   entraClient,
   type Idp,
@@ -33,6 +34,14 @@ export interface Scene {
   play(changes: number, perSecond: number, report: (seen: Seen) => void, signal: AbortSignal): Promise<void>;
 }
 
+/** A scene whose people can be asked to sign in, and made to leave. */
+export interface PushScene extends Scene {
+  idp: Idp;
+  /** Who is active and has an address, with their key in the simulated organisation. */
+  active(): { key: string; subject: string; email: string; displayName: string }[];
+  deactivate(key: string): Promise<Acknowledged>;
+}
+
 export const MAPPINGS: readonly RoleMapping[] = [
   { group: 'Administrators', role: 'admin' },
   { group: 'Engineering', role: 'developer' },
@@ -59,7 +68,7 @@ export interface PushSceneOptions {
 }
 
 /** A SCIM directory that an identity provider pushes to. */
-export async function pushScene(options: PushSceneOptions): Promise<Scene> {
+export async function pushScene(options: PushSceneOptions): Promise<PushScene> {
   const { outside, tenant, idp, random } = options;
   await outside.createTenant(tenant, options.name, MAPPINGS);
   const source = idp === 'okta' ? 'Okta push' : 'Entra push';
@@ -109,6 +118,14 @@ export async function pushScene(options: PushSceneOptions): Promise<Scene> {
     tenant,
     source,
     how: 'push',
+    idp,
+    active: () =>
+      [...truth.organisation.people].flatMap(([key, person]) => {
+        const want = expected(truth, person);
+        if (want?.status !== 'active') return [];
+        return [{ key, subject: key, email: want.email, displayName: want.displayName }];
+      }),
+    deactivate: (person) => client.perform({ kind: 'deactivate', person }),
     differences: (members) => compareAll(truth, members),
     async play(changes, perSecond, report, signal) {
       let played = 0;

@@ -10,7 +10,6 @@ import type { Origin } from '../session/session.ts';
 import type { FinishedAttempt } from './attempt.ts';
 import type { Connection } from './connection.ts';
 import { refusalPage, sendPage, signedInPage, type TestVerdict, testPage } from './page.ts';
-import type { RefusalReason } from './refusal.ts';
 import type { Exchange, Refusal, SsoOptions } from './room.ts';
 import { AUDIT_REFUSAL } from './statements.ts';
 
@@ -36,14 +35,20 @@ export async function complete(options: SsoOptions, verified: Verified, exchange
   const origin = { ...verified.origin, productId: attempt?.productId ?? null };
   const returnTo = attempt?.returnTo ?? null;
   const signedIn = await options.lifecycle.signIn(
-    { tenantId: connection.tenantId, connectionId: connection.id, profile, arrivedAt },
+    {
+      tenantId: connection.tenantId,
+      connectionId: connection.id,
+      profile,
+      arrivedAt,
+      requestId: exchange.requestId,
+    },
     // Without anywhere to go back to, nobody could exchange a code, and no session is opened.
     async (client, admitted) =>
       returnTo === null ? null : (await options.sessions.openForCode(client, admitted, origin)).code,
   );
   if (signedIn.outcome === 'refused') {
     // The lifecycle has written the audit entry.
-    showRefusal(options, connection, signedIn.reason, exchange);
+    showRefusal(options, connection, { reason: signedIn.reason }, exchange);
     return;
   }
   options.observer.signedIn({ method: connection.kind, outcome: 'ok' });
@@ -132,15 +137,15 @@ export async function refuse(
       client.query(AUDIT_REFUSAL, [newId(), connection.tenantId, `connection:${connection.id}`, detail]),
     );
   }
-  showRefusal(options, connection, refusal.reason, exchange);
+  showRefusal(options, connection, refusal, exchange);
 }
 
 function showRefusal(
   options: SsoOptions,
   connection: Connection | undefined,
-  reason: RefusalReason,
+  { reason, said, advice }: Refusal,
   { res, requestId }: Exchange,
 ): void {
   options.observer.signedIn({ method: connection?.kind ?? 'none', outcome: reason });
-  sendPage(res, refusalPage(reason, requestId));
+  sendPage(res, refusalPage(reason, requestId, { said, advice }));
 }

@@ -11,7 +11,7 @@ import { type AttemptMode, beginAttempt, browserCookie, browserOf, issueState } 
 import { refuse } from './complete.ts';
 import type { Connection } from './connection.ts';
 import { type Door, parametersOf } from './exchange.ts';
-import { choicePage, sendPage } from './page.ts';
+import { choicePage, sendOn, sendPage } from './page.ts';
 import { returnAddress } from './product.ts';
 import type { Exchange, Protocol, Refusal, SsoOptions } from './room.ts';
 import { BROWSER_CONNECTIONS } from './statements.ts';
@@ -99,15 +99,8 @@ export function loginHandler(options: SsoOptions, door: Door, protocols: readonl
       productId: back.productId,
       returnTo: back.url,
     });
-    res
-      .status(303)
-      .set({
-        location: begun.location,
-        'set-cookie': browserCookie(browser, baseUrl, by),
-        'cache-control': 'no-store',
-        'referrer-policy': 'no-referrer',
-      })
-      .end();
+    res.set('set-cookie', browserCookie(browser, baseUrl, by));
+    sendOn(res, begun);
   }
 }
 

@@ -65,14 +65,20 @@ ${script === undefined ? '' : html`<script>${new Fragment(script)}</script>`}
 `;
 }
 
-/** What went wrong, what to do, and what to quote. */
-export function refusalPage(reason: RefusalReason, requestId: string): Page {
+/** What went wrong, what to do, and what to quote. @param more see Refusal */
+export function refusalPage(
+  reason: RefusalReason,
+  requestId: string,
+  more: { said?: string | undefined; advice?: string | undefined } = {},
+): Page {
   const { status, what, next } = refusals[reason];
   return {
     status,
     title: 'You are not signed in',
     body: html`<p>${what}</p>
+${more.said === undefined ? '' : html`<p class="note">The identity provider says: ${more.said}</p>`}
 <p>${next}</p>
+${more.advice === undefined ? '' : html`<p class="note">${more.advice}</p>`}
 <dl><dt>Reason</dt><dd><code>${reason}</code></dd><dt>Request id</dt><dd><code>${requestId}</code></dd></dl>`,
   };
 }
@@ -85,6 +91,29 @@ export function signedInPage(who: string | null): Page {
     body: html`<p>${who === null ? 'Your sign-in was accepted.' : html`Your sign-in as <strong>${who}</strong> was accepted.`}</p>
 <p>Open your application to go on. You can close this page.</p>`,
   };
+}
+
+/** Sends the browser on: by a redirect, or with fields by POST, which a form on a page does by itself. */
+export function sendOn(res: Response, to: { location: string; fields?: Record<string, string> }): void {
+  const { location, fields } = to;
+  if (!fields) {
+    res.status(303).set({ location, 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' }).end();
+    return;
+  }
+  const page: Page = {
+    status: 200,
+    title: 'One moment',
+    body: html`<form method="post" action="${location}">${Object.entries(fields).map(
+      ([name, value]) => html`<input type="hidden" name="${name}" value="${value}">`,
+    )}<p><button>Go on</button></p></form>`,
+  };
+  // Browsers hold the redirects of whom a form goes to against form-action as well.
+  sendPage(res, page, { formAction: 'https: http:', script: 'document.forms[0].submit();' });
+}
+
+/** The identity provider has ended the sessions here, and does not ask to be told. */
+export function signedOutPage(): Page {
+  return { status: 200, title: 'You are signed out', body: html`<p>You can close this page.</p>` };
 }
 
 /** Which of several ways to sign in. @param ways each with the address that begins it */

@@ -140,6 +140,65 @@ export const refusals = {
     what: 'The identity provider said more about you than can be taken.',
     next: `${ADMIN} Send fewer claims, for example only the groups that are assigned to the application.`,
   },
+  // SAML.
+  unsolicited: {
+    status: 400,
+    what: 'The identity provider signed you in without having been asked, which this connection does not take.',
+    next: 'Open your application and begin the sign-in there.',
+  },
+  message_malformed: {
+    status: 400,
+    what: 'What was sent here is not a SAML message that can be read.',
+    next: `${AGAIN} If it happens again: ${ADMIN}`,
+  },
+  response_altered: {
+    status: 400,
+    what: 'The answer is not one that an identity provider sends: it was changed on its way.',
+    next: `${AGAIN} If it happens again: ${ADMIN}`,
+  },
+  response_unsigned: {
+    status: 400,
+    what: 'The answer of the identity provider is not signed.',
+    next: IDP_SETTINGS,
+  },
+  certificate_unknown: {
+    status: 400,
+    what: 'The answer is signed with a certificate that this connection does not know.',
+    next: `${ADMIN} The identity provider has perhaps a new certificate: give the connection its new metadata.`,
+  },
+  assertion_encrypted: {
+    status: 400,
+    what: 'The answer of the identity provider is encrypted, which this connection does not take.',
+    next: IDP_SETTINGS,
+  },
+  destination_mismatch: { status: 400, what: 'The answer was sent to another address.', next: IDP_SETTINGS },
+  recipient_mismatch: { status: 400, what: 'The answer was made for another address.', next: IDP_SETTINGS },
+  request_mismatch: { status: 400, what: 'The answer belongs to another sign-in.', next: AGAIN },
+  assertion_not_yet_valid: {
+    status: 400,
+    what: 'The answer of the identity provider is not valid yet.',
+    next: `The clocks of the two servers differ: ${ADMIN}`,
+  },
+  assertion_expired: {
+    status: 400,
+    what: 'The answer of the identity provider is not valid any more.',
+    next: `${AGAIN} If it happens again, the clocks of the two servers differ: ${ADMIN}`,
+  },
+  assertion_replayed: {
+    status: 400,
+    what: 'The identity provider has said this once already; the page was perhaps loaded twice.',
+    next: AGAIN,
+  },
+  subject_transient: {
+    status: 400,
+    what: 'The identity provider gives you another name at each sign-in, by which nobody can be recognised.',
+    next: IDP_SETTINGS,
+  },
+  public_url_missing: {
+    status: 500,
+    what: 'This server has not been told its own address, which SAML answers are checked against.',
+    next: `${PRODUCT} Set LOCKSTEP_PUBLIC_URL.`,
+  },
   // Who may come in.
   deprovisioned: {
     status: 403,

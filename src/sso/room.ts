@@ -36,6 +36,10 @@ export interface Refusal {
   reason: RefusalReason;
   /** For the audit trail and the log: no secret, no token, nothing that only the person should know. */
   detail?: Record<string, unknown>;
+  /** Of an answer to a sign-in that this browser began: the identity provider's own words, shown beside ours. */
+  said?: string;
+  /** What to change at the identity provider: shown to who tests the connection. */
+  advice?: string;
 }
 
 export interface BeginRequest {
@@ -54,6 +58,8 @@ export type Begun =
       secrets: Record<string, string>;
       /** Where the browser goes. */
       location: string;
+      /** It goes there by POST, with these fields; without them by GET. */
+      fields?: Record<string, string>;
     }
   | ({ ok: false } & Refusal);
 

@@ -8,15 +8,17 @@ import { openDoor } from './exchange.ts';
 import { loginHandler } from './login.ts';
 import { openOidc } from './oidc.ts';
 import type { Protocol, SsoOptions } from './room.ts';
+import { openSaml } from './saml/saml.ts';
 
 export type { SsoOptions } from './room.ts';
 
 export function ssoRouter(options: SsoOptions): express.Router {
   const door = openDoor(options);
-  const protocols: Protocol[] = [openOidc(options, door)];
+  const protocols: Protocol[] = [openOidc(options, door), openSaml(options, door)];
   const router = express.Router({ caseSensitive: true });
   for (const protocol of protocols) router.use(`/${protocol.kind}`, protocol.router);
   router.use(discoverRouter(options));
   router.get('/:tenant/login', door.handler(loginHandler(options, door, protocols)));
+  router.use(door.onError);
   return router;
 }
