@@ -184,6 +184,13 @@ describe('a token that is not one of ours is inactive, and says no more', () => 
         .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
         .sign(key);
     },
+    "our key, but another's session of the same tenant": async () => {
+      const { key, kid } = await ourKey();
+      const grace = await openTestSession(api.db, api.sessions, lane, 'grace');
+      return new SignJWT({ ...claims(), sid: grace.sessionId })
+        .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
+        .sign(key);
+    },
     "our key, but another's tenant": async () => {
       const { key, kid } = await ourKey();
       return new SignJWT({ ...claims(), tid: foreign.tenantId })
