@@ -158,6 +158,8 @@ export interface SessionOptions {
   credentials: Credentials;
   /** Where Lockstep is reached, without a slash at the end: `iss` of its tokens. */
   issuer: string;
+  /** Tokens of another issuer are good as well if our keys sign them; default false. */
+  anyIssuer?: boolean;
   observer?: SessionObserver;
   keys?: SigningKeys;
 }
@@ -168,7 +170,7 @@ const unobserved: SessionObserver = { signedIn() {}, ended() {}, introspected() 
 export function openSessions(options: SessionOptions): Sessions {
   const { db, credentials, issuer, observer = unobserved } = options;
   const keys = options.keys ?? openKeys({ system: db.system, credentials });
-  const access = openAccessTokens(keys, issuer);
+  const access = openAccessTokens(keys, issuer, options.anyIssuer);
   const introspection = openIntrospection({ pool: db.pool, credentials, access });
   const defaults = [defaultSignInPolicy.sessionSeconds, defaultSignInPolicy.idleSeconds];
 
