@@ -167,6 +167,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
       origin: {
         idpSession: sessionName(assertion.sessionIndex),
         authenticatedAt: assertion.authenticatedAt,
+        notAfter: assertion.sessionEnds,
       },
       received: {
         NameID: assertion.nameId?.value ?? null,
