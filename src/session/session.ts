@@ -27,6 +27,8 @@ export interface Origin {
   productId: string | null;
   /** When the person showed who they are (`auth_time`, AuthnInstant, else now). */
   authenticatedAt: Date;
+  /** When the identity provider wants it to end at the latest (SessionNotOnOrAfter), if it says so. */
+  notAfter?: Date | null;
 }
 
 export interface Tokens {
@@ -350,6 +352,7 @@ function sessionOpener(credentials: Credentials, access: AccessTokens) {
         authenticated_at: origin.authenticatedAt,
         session_seconds: policy.sessionSeconds,
         idle_seconds: policy.idleSeconds,
+        not_after: origin.notAfter ?? null,
         actor: `connection:${connectionId}`,
         ...more,
       }),
@@ -366,7 +369,7 @@ function sessionOpener(credentials: Credentials, access: AccessTokens) {
   ): Promise<Tokens & { sessionId: string }> {
     const refresh = credentials.issue('lsr');
     const { sessionId, until } = await write(client, admitted, origin, {
-      not_after: notAfter,
+      ...(notAfter === null ? {} : { not_after: notAfter }),
       token_id: refresh.id,
       token_digest: bits(refresh.digest),
     });

@@ -19,7 +19,7 @@ export interface Verified {
   /** Null for a sign-in that the identity provider began (SAML, where the connection allows it). */
   attempt: FinishedAttempt | null;
   profile: LoginProfile;
-  origin: Pick<Origin, 'idpSession' | 'authenticatedAt'>;
+  origin: Pick<Origin, 'idpSession' | 'authenticatedAt' | 'notAfter'>;
   /** All that was said, for the page of a test. */
   received: Record<string, unknown>;
   /** What an administrator should know of it, for the page of a test. */

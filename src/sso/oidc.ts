@@ -80,6 +80,7 @@ async function finish(
   if (connection?.kind !== 'oidc')
     return door.refuseSource(undefined, { reason: 'unknown_connection' }, exchange);
   const params = await parametersOf(exchange);
+  if (!params) return door.refuseSource(connection, { reason: 'too_large' }, exchange);
   const at = { tenantId: connection.tenantId, connectionId: connection.id };
   // Also for an answer that is an error: without its attempt, nobody here asked.
   const state = params.getAll('state').length === 1 ? (params.get('state') ?? undefined) : undefined;

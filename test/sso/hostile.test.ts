@@ -336,6 +336,7 @@ describe('the answer that the browser brings', () => {
     const posted = await openBrowser().ask(connection.redirectUri, { form: { state: 'x'.repeat(600_000) } });
     expect(posted.status).toBe(413);
     expect(posted.text).toContain('too_large');
+    expect((await sso.refusals(lane.tenantId)).at(-1)).toBe('too_large');
   });
 
   test('at a connection that is not there is refused', async () => {

@@ -78,6 +78,7 @@ export interface Answer {
   notOnOrAfter?: number;
   authnInstant?: number;
   sessionIndex?: string;
+  sessionNotOnOrAfter?: number;
   assertionId?: string;
   status?: { code: string; inner?: string; message?: string };
   sign?: 'assertion' | 'response' | 'both' | 'none';
@@ -123,7 +124,7 @@ export function respond(
         `<saml:SubjectConfirmationData NotOnOrAfter="${until}" Recipient="${answer.recipient ?? to.acsUrl}"${at('InResponseTo', inResponseTo)}/>` +
         `</saml:SubjectConfirmation></saml:Subject>` +
         `<saml:Conditions NotBefore="${from}" NotOnOrAfter="${until}"><saml:AudienceRestriction><saml:Audience>${answer.audience ?? to.issuer}</saml:Audience></saml:AudienceRestriction></saml:Conditions>` +
-        `<saml:AuthnStatement AuthnInstant="${iso(answer.authnInstant ?? -1_000)}" SessionIndex="${answer.sessionIndex ?? newId('s')}"><saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>` +
+        `<saml:AuthnStatement AuthnInstant="${iso(answer.authnInstant ?? -1_000)}" SessionIndex="${answer.sessionIndex ?? newId('s')}"${answer.sessionNotOnOrAfter === undefined ? '' : ` SessionNotOnOrAfter="${iso(answer.sessionNotOnOrAfter)}"`}><saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>` +
         attributeStatement(answer.attributes ?? { email: ['ada@example.com'] }) +
         `</saml:Assertion>`
       : '';

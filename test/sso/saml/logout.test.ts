@@ -98,7 +98,7 @@ test('by form: all sessions of the person end where none is named; other people 
   const answered = Buffer.from(value, 'base64').toString();
   expect(answered).toContain('status:Success');
   expect(isSignedBy(answered, (await tenant.stored()).config.signingCertificate as string)).toBe(true);
-  expect(reply.headers.get('content-security-policy')).toMatch(/script-src 'nonce-/);
+  expect(reply.headers.get('content-security-policy')).toMatch(/script-src 'sha256-/);
   expect(await tenant.query(`select idp_session from session where revoked_at is null`)).toEqual([
     { idp_session: '_s3' },
   ]);

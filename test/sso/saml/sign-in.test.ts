@@ -135,6 +135,22 @@ describe('a joiner', () => {
     });
   });
 
+  test('has a session no longer than the provider says', async () => {
+    const tenant = await rig.createTenant();
+    expect((await tenant.signIn({ sessionNotOnOrAfter: 1_800_000 })).status).toBe(303);
+    const [session] = await tenant.query<{ seconds: string }>(
+      'select extract(epoch from expires_at - created_at) as seconds from session',
+    );
+    expect(Number(session?.seconds)).toBeGreaterThan(1_700);
+    expect(Number(session?.seconds)).toBeLessThan(1_801);
+    await expectRefused(
+      tenant,
+      'assertion_expired',
+      () => tenant.signIn({ sessionNotOnOrAfter: -61_000 }),
+      await tenant.made(),
+    );
+  });
+
   test('may sign in again: one member, another session', async () => {
     const tenant = await rig.createTenant();
     expect((await tenant.signIn()).status).toBe(303);
