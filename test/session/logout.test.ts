@@ -161,9 +161,10 @@ test('an end that is rolled back is told to nobody', async () => {
 });
 
 test('what fails is tried again until it is taken: an error, a redirect, no answer, nobody there', async () => {
+  const elsewhere = await listen();
   const answers: ((req: IncomingMessage, res: ServerResponse) => void)[] = [
     (_req, res) => void res.writeHead(400).end(),
-    (_req, res) => void res.writeHead(302, { location: 'http://127.0.0.1:1/' }).end(),
+    (_req, res) => void res.writeHead(302, { location: elsewhere.url }).end(),
     () => {},
     (req) => void req.socket.destroy(),
     (_req, res) => void res.writeHead(204).end(),
@@ -179,6 +180,7 @@ test('what fails is tried again until it is taken: an error, a redirect, no answ
     })
     .toEqual([true]);
   expect(product.received).toHaveLength(5);
+  expect(elsewhere.received).toEqual([]);
   const tokens = product.received.map((r) => decodeJwt(r.token));
   expect(new Set(tokens.map((t) => t.jti)).size).toBe(5);
   expect(new Set(tokens.map((t) => t.sid)).size).toBe(1);

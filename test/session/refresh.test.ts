@@ -244,9 +244,11 @@ describe('a code', () => {
   });
 
   test('of two exchanges at once one is served', async () => {
-    const { code } = await openTestCode(api.db, api.sessions, lane, 'ada');
-    const both = await Promise.all([exchange(code), exchange(code)]);
-    expect(both.map((r) => r.status).sort()).toEqual([200, 403]);
+    for (let round = 0; round < 10; round += 1) {
+      const { code } = await openTestCode(api.db, api.sessions, lane, 'ada');
+      const both = await Promise.all([exchange(code), exchange(code)]);
+      expect(both.map((r) => r.status).sort()).toEqual([200, 403]);
+    }
   });
 
   test('is good for a minute', async () => {
