@@ -98,7 +98,7 @@ async function openPusher(tenantId: string) {
   const directory = await createTestDirectory(database.db, tenantId);
   const store = openDirectoryStore(database.db.pool, () => {});
   const ids = new Map<string, string>();
-  return async (push: {
+  const write = async (push: {
     user: string;
     name: string;
     how: 'create' | 'suspend' | 'delete';
@@ -121,6 +121,7 @@ async function openPusher(tenantId: string) {
       await store.writeUser(directory.caller, next, was, new Date());
     }
   };
+  return { push: write, directoryId: directory.id };
 }
 
 test('random directories, faults and interleavings', async () => {
@@ -134,7 +135,7 @@ test('random directories, faults and interleavings', async () => {
         { group: 'Staff', role: 'staff' },
         { group: 'Crew', role: 'crew' },
       ]);
-      const push = await openPusher(r.tenantId);
+      const { push, directoryId: pushed } = await openPusher(r.tenantId);
       let latest = '';
       for (const s of steps) {
         if (s.kind === 'edit') apply(r, s.edit);
@@ -199,6 +200,9 @@ test('random directories, faults and interleavings', async () => {
         expect(await r.reconciler.approve(r.at, last.id, last.hash ?? '', 'test')).toEqual({ outcome: 'ok' });
         await r.turns();
       }
+      // Drift of who is only pushed to is that directory's to mend.
+      await r.reconciler.request({ tenantId: r.tenantId, directoryId: pushed }, 'repair', 'test');
+      while ((await r.reconciler.turn(pushed, new AbortController().signal)) === 'more');
       await r.settle();
       await r.reconciler.compare(r.tenantId);
       expect(await r.mirror()).toEqual(r.truth());

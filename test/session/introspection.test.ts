@@ -2,6 +2,7 @@ import { createHmac, generateKeyPairSync, randomBytes, randomUUID } from 'node:c
 import fc from 'fast-check';
 import { exportJWK, generateKeyPair, importJWK, type JWK, SignJWT } from 'jose';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { openSessions } from '../../src/session/session.ts';
 import { type Client, startApi, type TestApi } from '../api/server.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
 import { openTestCode, openTestSession, type TestSession } from '../harness/session.ts';
@@ -184,6 +185,13 @@ describe('a token that is not one of ours is inactive, and says no more', () => 
         .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
         .sign(key);
     },
+    "our key, but another's session of the same tenant": async () => {
+      const { key, kid } = await ourKey();
+      const grace = await openTestSession(api.db, api.sessions, lane, 'grace');
+      return new SignJWT({ ...claims(), sid: grace.sessionId })
+        .setProtectedHeader({ alg: 'ES256', typ: 'at+jwt', kid })
+        .sign(key);
+    },
     "our key, but another's tenant": async () => {
       const { key, kid } = await ourKey();
       return new SignJWT({ ...claims(), tid: foreign.tenantId })
@@ -242,6 +250,19 @@ describe('a token that is not one of ours is inactive, and says no more', () => 
   test('and the good one is good before and after, so that the others mean something', async () => {
     expect((await ask(ada.accessToken)).body.active).toBe(true);
   });
+});
+
+test('processes without a public URL believe each other: the key decides', async () => {
+  const other = openSessions({
+    db: api.db,
+    credentials: testCredentials,
+    issuer: 'http://127.0.0.1:1',
+    anyIssuer: true,
+  });
+  const made = await api.operator('POST', '/keys', { scopes: ['sessions:introspect'] });
+  expect(await other.introspect(made.body.key, ada.accessToken)).toMatchObject({ active: true });
+  const strict = openSessions({ db: api.db, credentials: testCredentials, issuer: 'http://127.0.0.1:1' });
+  expect(await strict.introspect(made.body.key, ada.accessToken)).toMatchObject({ active: false });
 });
 
 describe('the key is asked first, on this route too', () => {

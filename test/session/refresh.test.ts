@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { loginId } from '../../src/directory/login.ts';
 import { type Client, startApi, type TestApi } from '../api/server.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
 import { openTestCode, openTestSession, type TestSession } from '../harness/session.ts';
@@ -339,16 +340,26 @@ describe('ending', () => {
       await sign('ada', null),
       await sign('bob', 's1'),
     ];
+    const end = async (where: typeof at, subject: string | null, idpSession: string | null) => {
+      const { rows } = await sql('select sessions_end_of_login($1, $2, $3, $4, $5) as ended', [
+        where.tenantId,
+        where.connectionId,
+        subject === null ? null : loginId(where.connectionId, subject),
+        idpSession,
+        'idp_logout',
+      ]);
+      return rows[0]?.ended;
+    };
     const alive = async () => Promise.all([a1, a2, a3, b1].map((s) => active(s.accessToken)));
-    expect(await api.sessions.endOfLogin({ ...at, subject: null, idpSession: null })).toBe(0);
-    expect(await api.sessions.endOfLogin({ ...at, subject: 'ada', idpSession: 's1' })).toBe(1);
+    expect(await end(at, null, null)).toBe(0);
+    expect(await end(at, 'ada', 's1')).toBe(1);
     expect(await alive()).toEqual([false, true, true, true]);
-    expect(await api.sessions.endOfLogin({ ...at, subject: null, idpSession: 's1' })).toBe(1);
+    expect(await end(at, null, 's1')).toBe(1);
     expect(await alive()).toEqual([false, true, true, false]);
     const elsewhere = { ...at, connectionId: await lane.connect() };
-    expect(await api.sessions.endOfLogin({ ...elsewhere, subject: 'ada', idpSession: null })).toBe(0);
-    expect(await api.sessions.endOfLogin({ ...elsewhere, subject: null, idpSession: 's2' })).toBe(0);
-    expect(await api.sessions.endOfLogin({ ...at, subject: 'ada', idpSession: null })).toBe(2);
+    expect(await end(elsewhere, 'ada', null)).toBe(0);
+    expect(await end(elsewhere, null, 's2')).toBe(0);
+    expect(await end(at, 'ada', null)).toBe(2);
     expect(await alive()).toEqual([false, false, false, false]);
   });
 });
