@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
-import { isAway } from '../database/away.ts';
+import { reasonOf as codeOf, isAway } from '../database/away.ts';
 import { openAllowances } from '../http/allowance.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
@@ -56,7 +56,8 @@ export function openDoor(options: SsoOptions): Door {
     const { status } = error as { status?: unknown };
     // Express throws it for a path with a broken percent-escape.
     if (error instanceof URIError || (typeof status === 'number' && status < 500)) return 'request_invalid';
-    if (isAway(error)) return 'unavailable';
+    // A product or connection that was deleted at this moment.
+    if (isAway(error) || codeOf(error).code === '23503') return 'unavailable';
     options.log.error(
       { err: error, requestId, method: req.method, path: req.path },
       'a request of /sso failed',
