@@ -27,6 +27,8 @@ import { pull } from './sections/pull.ts';
 import { races } from './sections/races.ts';
 import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
+import { sessions } from './sections/sessions.ts';
+import { signIn } from './sections/sign-in.ts';
 import { type Filled, fillOverScim } from './seed.ts';
 
 const SECTIONS: Record<string, Section> = {
@@ -42,6 +44,8 @@ const SECTIONS: Record<string, Section> = {
   lag,
   leaver,
   pull,
+  'sign-in': signIn,
+  sessions,
 };
 const SETUP_SECONDS = 20;
 const USERS = 10_000;

@@ -81,7 +81,8 @@ const newConnection = z.strictObject({
   config: config.meta({
     description:
       'Kind "oidc": issuer, clientId, clientSecret or privateKey (PEM or JWK), and if need be keyId, scopes, claims ' +
-      '{email, userName, displayName, objectId} (names of claims), authorizationParams, userinfo (false: not asked). ' +
+      '{email, userName, displayName, objectId} (names of claims), requiredClaims (claim: value, ' +
+      'without which nobody comes in), authorizationParams, userinfo (false: not asked). ' +
       'Kind "saml": metadataUrl or metadataXml, or entityId, ssoUrl and certificates (all are believed, so that one can ' +
       'follow another), and if need be signRequests, idpInitiated, allowSha1, forceAuthn, nameIdFormat, attributes ' +
       '{subject, email, userName, displayName, objectId} (names of attributes)',

@@ -149,6 +149,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       db,
       credentials,
       issuer: config.publicUrl ?? http.url,
+      anyIssuer: config.publicUrl === undefined,
       observer: metrics.sessions,
     });
     const reconciler = openReconciler({

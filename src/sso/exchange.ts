@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import express, { type ErrorRequestHandler, type Request, type RequestHandler, type Response } from 'express';
-import { isAway } from '../database/away.ts';
+import { reasonOf as codeOf, isAway } from '../database/away.ts';
 import { openAllowances } from '../http/allowance.ts';
 import { baseUrl } from '../http/base-url.ts';
 import { sourceOf } from '../http/source.ts';
@@ -53,11 +53,11 @@ export function openDoor(options: SsoOptions): Door {
   }
 
   function reasonOf(error: unknown, { req, requestId }: Exchange): RefusalReason {
-    const { type, status } = error as { type?: unknown; status?: unknown };
-    if (type === 'entity.too.large' || type === 'parameters.too.many') return 'too_large';
+    const { status } = error as { status?: unknown };
     // Express throws it for a path with a broken percent-escape.
     if (error instanceof URIError || (typeof status === 'number' && status < 500)) return 'request_invalid';
-    if (isAway(error)) return 'unavailable';
+    // A product or connection that was deleted at this moment.
+    if (isAway(error) || codeOf(error).code === '23503') return 'unavailable';
     options.log.error(
       { err: error, requestId, method: req.method, path: req.path },
       'a request of /sso failed',
@@ -101,14 +101,22 @@ function exchangeOf(req: Request, res: Response, options: SsoOptions): Exchange 
   return { req, res, requestId, baseUrl: baseUrl(req, options) };
 }
 
+const TOO_LARGE = new Set<unknown>(['entity.too.large', 'parameters.too.many']);
 const form = express.urlencoded({ extended: false, limit: FORM_BYTES, parameterLimit: 100 });
 
-/** The parameters of the address (GET) or of the form (POST). @throws what body-parser throws */
-export async function parametersOf({ req, res }: Exchange): Promise<URLSearchParams> {
+/**
+ * The parameters of the address (GET) or of the form (POST); undefined for a form that is too large.
+ * @throws what body-parser throws
+ */
+export async function parametersOf({ req, res }: Exchange): Promise<URLSearchParams | undefined> {
   if (req.method !== 'POST') return new URL(req.originalUrl, 'http://localhost').searchParams;
-  await new Promise<void>((resolve, reject) => {
-    form(req, res, (error?: unknown) => (error ? reject(error) : resolve()));
+  const tooLarge = await new Promise<boolean>((resolve, reject) => {
+    form(req, res, (error?: { type?: unknown }) => {
+      if (error && !TOO_LARGE.has(error.type)) reject(error);
+      else resolve(error !== undefined);
+    });
   });
+  if (tooLarge) return undefined;
   const found = new URLSearchParams();
   for (const [name, value] of Object.entries((req.body ?? {}) as Record<string, unknown>)) {
     for (const one of Array.isArray(value) ? value : [value]) found.append(name, String(one));

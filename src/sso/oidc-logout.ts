@@ -36,7 +36,7 @@ export function logoutHandler(options: SsoOptions, door: Door, providers: Provid
       door.failed(exchange);
       return answer(exchange, 400, 'There is no such connection.');
     }
-    const tokens = (await parametersOf(exchange)).getAll('logout_token');
+    const tokens = (await parametersOf(exchange))?.getAll('logout_token') ?? [];
     const found = await providers.of(connection);
     if (!found.ok) return refuse(connection, exchange, { ok: false, why: found.reason, retry: true });
     const read =

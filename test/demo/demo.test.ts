@@ -23,6 +23,12 @@ test('the demo ends by itself with status 0, every change effective and nothing 
     expect(stdout).toMatch(new RegExp(`${source} pull +\\d+ ms {2}the first pull brings 16 people`));
     expect(stdout.match(new RegExp(`${source} pull +\\d+ ms`, 'g'))).toHaveLength(30);
   }
+  for (const source of ['OpenID', 'SAML']) {
+    expect(stdout.match(new RegExp(`${source} +\\d+ ms {2}.* signs in: `, 'g'))).toHaveLength(4);
+    expect(stdout.match(new RegExp(`${source} +.* tries again, and is refused`, 'g'))).toHaveLength(4);
+  }
+  expect(stdout.match(/ push +\d+ ms {2}.* is deactivated: introspection says no/g)).toHaveLength(8);
+  expect(stdout).toContain('8 of 8 people signed in');
   // Not a terminal: plain lines, no drawing.
   expect(stdout).not.toContain('\u001b');
   expect(stdout.match(/ms {2}.* joins$/gm)?.length).toBeGreaterThan(20);
@@ -43,6 +49,7 @@ test('a member of each tenant changed behind its directory makes the demo end wi
     expect.stringMatching(new RegExp(`^${tenant}: .*roles .*intruder`)),
   );
   expect(summary.mismatches.found).toEqual(wrong);
+  expect(summary.signIns).toMatchObject({ people: 8, signedIn: 8, cut: 8, refusedAfterwards: 8 });
   expect(status).toBe(1);
 });
 

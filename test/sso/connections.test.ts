@@ -93,6 +93,18 @@ describe('a new connection', () => {
       '/config/issuer',
       'every Microsoft tenant',
     ],
+    [
+      'of private Microsoft accounts',
+      { issuer: 'https://login.microsoftonline.com/9188040d-6c67-4c5b-b112-36a304b66dad/v2.0' },
+      '/config/issuer',
+      'every Microsoft tenant',
+    ],
+    [
+      'that would let in every Google account',
+      { issuer: 'https://accounts.google.com' },
+      '/config/requiredClaims',
+      'Workspace domain',
+    ],
     ['with two secrets', { privateKey: 'x' }, '/config/privateKey', 'exclude'],
     ['with a setting that is not known', { clientSecrets: 'x' }, '/config/clientSecrets', 'not known'],
     [

@@ -161,6 +161,48 @@ describe('an ID token', () => {
     refused('idp_answer_invalid', 502, attempt({ token: ({ id_token: _, ...body }) => ({ body }) })));
 });
 
+test('somebody of another organisation at an issuer of many is refused; one of the required one is let in', async () => {
+  const tenant = await createTestLane(sso.db);
+  await sso.connect(tenant.tenantId, { ...config(), requiredClaims: { hd: 'corp.example' } });
+  const visit = (claims: Record<string, unknown>) => async () => {
+    idp.plot({ claims: (c) => ({ ...c, ...claims }) });
+    return openBrowser().visit(begin(tenant), RETURN_TO);
+  };
+  for (const claims of [
+    {},
+    { hd: 'evil.example' },
+    { hd: ['evil.example'] },
+    { hd: { hd: 'corp.example' } },
+  ]) {
+    await refused('claim_missing', 403, visit(claims), tenant);
+  }
+  for (const hd of ['corp.example', ['other.example', 'corp.example']]) {
+    expect((await visit({ hd })()).url).toContain('code=lsx_');
+  }
+});
+
+test("an address that was taken from its product meanwhile gets nobody's code", async () => {
+  const browser = openBrowser();
+  const back = await browser.visit(begin(), connection.redirectUri);
+  await sso.query(`update product set return_to = '{https://app.example/elsewhere}' where name = 'app'`);
+  try {
+    await refused('return_not_allowed', 400, () => browser.visit(back.url, RETURN_TO));
+  } finally {
+    await sso.query('update product set return_to = $1 where name = $2', [[RETURN_TO], 'app']);
+  }
+  const gone = await browser.visit(begin(), connection.redirectUri);
+  const [product] = await sso.query<{ id: string }>('delete from product returning id');
+  try {
+    await refused('return_not_allowed', 400, () => browser.visit(gone.url, RETURN_TO));
+  } finally {
+    await sso.query('insert into product (id, name, return_to) values ($1, $2, $3)', [
+      product?.id,
+      'app',
+      [RETURN_TO],
+    ]);
+  }
+});
+
 describe('keys', () => {
   test('that changed a moment ago let people in at once, also twice in a row', async () => {
     for (const kid of ['second', 'third']) {
@@ -271,6 +313,20 @@ describe('the answer that the browser brings', () => {
     expect(end.text).not.toContain('alert');
   });
 
+  test('with words that PostgreSQL could not store is refused all the same', () =>
+    refused(
+      'idp_denied',
+      403,
+      attempt({
+        answer: (p) =>
+          new URLSearchParams({
+            error: 'access_denied',
+            error_description: 'a\0b',
+            state: p.get('state') ?? '',
+          }),
+      }),
+    ));
+
   test('without its issuer is refused where the provider promises one', async () => {
     const tenant = await createTestLane(sso.db);
     idp.plot({ discovery: (d) => ({ ...d, authorization_response_iss_parameter_supported: true }) });
@@ -336,6 +392,7 @@ describe('the answer that the browser brings', () => {
     const posted = await openBrowser().ask(connection.redirectUri, { form: { state: 'x'.repeat(600_000) } });
     expect(posted.status).toBe(413);
     expect(posted.text).toContain('too_large');
+    expect((await sso.refusals(lane.tenantId)).at(-1)).toBe('too_large');
   });
 
   test('at a connection that is not there is refused', async () => {

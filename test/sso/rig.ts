@@ -3,9 +3,10 @@ import { randomUUID } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
-import pg from 'pg';
+import type pg from 'pg';
 import { expect } from 'vitest';
 import { apiRouter } from '../../src/api/api.ts';
+import { Connection } from '../../src/database/connection.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openSessions } from '../../src/session/session.ts';
 import { ssoRouter } from '../../src/sso/sso.ts';
@@ -18,7 +19,9 @@ export const RETURN_TO = 'https://app.example/signed-in';
 export async function startSso(more: { publicUrl?: string } = {}) {
   const database = await openTestDatabase();
   const { db } = database;
-  const owner = new pg.Pool({ connectionString: database.superUrl, max: 2 });
+  // One connection that is awaited when it ends: a pool leaves its own to the drop of the database.
+  const owner = new Connection(database.superUrl);
+  await owner.connect();
   const signIns: { method: string; outcome: string }[] = [];
   const endings: { because: string; sessions: number }[] = [];
   const logged: unknown[] = [];

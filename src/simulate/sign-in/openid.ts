@@ -45,6 +45,32 @@ interface Grant {
 
 const MODULE = 'oidc-provider';
 
+type Payload = Record<string, unknown> & { uid?: string; grantId?: string };
+
+/** What a provider remembers: gone with it. */
+class Memory {
+  readonly #kept = new Map<string, Payload>();
+  async upsert(id: string, payload: Payload) {
+    this.#kept.set(id, payload);
+  }
+  async find(id: string) {
+    return this.#kept.get(id);
+  }
+  async findByUid(uid: string) {
+    return [...this.#kept.values()].find((payload) => payload.uid === uid);
+  }
+  async consume(id: string) {
+    const payload = this.#kept.get(id);
+    if (payload) payload.consumed = Math.floor(Date.now() / 1000);
+  }
+  async destroy(id: string) {
+    this.#kept.delete(id);
+  }
+  async revokeByGrantId(grantId: string) {
+    for (const [id, payload] of this.#kept) if (payload.grantId === grantId) this.#kept.delete(id);
+  }
+}
+
 export async function startOpenId(people: readonly SimulatedPerson[]): Promise<OpenIdProvider> {
   const { default: ProviderOf } = (await import(MODULE)) as { default: ProviderClass };
   const known = new Map(people.map((person) => [person.email, person]));
@@ -83,8 +109,21 @@ export async function startOpenId(people: readonly SimulatedPerson[]): Promise<O
           client_secret: clientSecret,
           redirect_uris: redirectUris,
           scope: 'openid profile email',
+          id_token_signed_response_alg: 'ES256',
         },
       ],
+      adapter: Memory,
+      ttl: {
+        Interaction: 600,
+        Grant: 600,
+        Session: 600,
+        AuthorizationCode: 60,
+        AccessToken: 600,
+        IdToken: 600,
+      },
+      renderError(ctx: { body: unknown }, out: Record<string, string>) {
+        ctx.body = `${out.error}: ${out.error_description}`;
+      },
       jwks: { keys: [jwk] },
       cookies: { keys: [cookieKey] },
       features: { devInteractions: { enabled: false } },

@@ -109,7 +109,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
   if (!connection) return door.refuseSource(undefined, { reason: 'unknown_connection' }, exchange);
   const unnamed = namelessness(options, exchange.baseUrl);
   if (unnamed) return refuse(options, connection, unnamed, exchange);
-  const params = await parametersOf(exchange).catch(tooLargeForm);
+  const params = await parametersOf(exchange);
   if (!params) return door.refuseSource(connection, { reason: 'too_large' }, exchange);
   const found = await idps.of(connection);
   if (!found.ok) return refuse(options, connection, found, exchange);
@@ -230,6 +230,7 @@ async function endSessions(room: Room, exchange: Exchange): Promise<void> {
   const found = await idps.of(connection);
   if (!found.ok) return refuse(options, connection, found, exchange);
   const params = await parametersOf(exchange);
+  if (!params) return refuseLogout(room, connection, { reason: 'too_large' }, exchange);
   const names = spNames(baseUrl, connection.id);
   const read = async (settings: SamlSettings): Promise<LogoutRead> => {
     const expected = { issuer: settings.entityId, sloUrl: names.sloUrl, now: new Date() };
@@ -315,10 +316,6 @@ function told(refused: SamlRefusal, testing: boolean, ours: boolean): Refusal {
 }
 
 /** What body-parser says of a form that is too large is this connection's refusal; anything else is no answer at all. */
-function tooLargeForm(error: unknown): undefined {
-  if ((error as { type?: unknown }).type !== 'entity.too.large') throw error;
-}
-
 function isAboutKey({ reason }: SamlRefusal): boolean {
   return reason === 'certificate_unknown' || reason === 'signature_invalid';
 }
