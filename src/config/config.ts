@@ -4,6 +4,7 @@
  */
 import { isIP, isIPv4 } from 'node:net';
 import { z } from 'zod';
+import { parseRedisUrl } from './redis-url.ts';
 
 export type DatabaseConfig =
   | { mode: 'embedded' }
@@ -73,7 +74,13 @@ const environment = z.object({
   LOCKSTEP_OWNER_DATABASE_URL: postgresUrl.optional(),
   LOCKSTEP_SYSTEM_DATABASE_URL: postgresUrl.optional(),
   LOCKSTEP_DIRECT_DATABASE_URL: postgresUrl.optional(),
-  LOCKSTEP_REDIS_URL: url(['redis:', 'rediss:'], 'redis://host:6379, or rediss:// for TLS').optional(),
+  LOCKSTEP_REDIS_URL: z
+    .string()
+    .superRefine((value, context) => {
+      const parsed = parseRedisUrl(value);
+      if (!parsed.ok) context.addIssue({ code: 'custom', message: parsed.error });
+    })
+    .optional(),
   LOCKSTEP_OPERATOR_KEY: z
     .string()
     .min(16, 'must have at least 16 characters; `openssl rand -base64 32` makes a good one')
