@@ -15,6 +15,8 @@ const asGiven: DNSLookupFunction = (name, done) => done(null, name);
 
 const CONNECT_MS = 2_000;
 const COMMAND_MS = 3_000;
+/** A server that died without a word ends no connection. Above the 10 s for which BullMQ's workers wait in a command. */
+const SILENT_MS = { ask: 5_000, block: 13_000 };
 const retryStrategy = (times: number) => Math.min(100 * times, 1_000);
 
 /** A master that was demoted under a connection that stands: what is behind the name now is another server. */
@@ -36,6 +38,7 @@ export function connectRedis(url: string, purpose: 'ask' | 'block'): RedisClient
     ...(address.family ? { family: address.family } : {}),
     ...(address.tls ? { tls: tlsOptions(address.tls) } : {}),
     connectTimeout: CONNECT_MS,
+    socketTimeout: SILENT_MS[purpose],
     maxRetriesPerRequest: asks ? 1 : null,
     ...(asks ? { commandTimeout: COMMAND_MS } : {}),
     reconnectOnError,
