@@ -27,6 +27,7 @@ import { pull } from './sections/pull.ts';
 import { races } from './sections/races.ts';
 import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
+import { sessions } from './sections/sessions.ts';
 import { signIn } from './sections/sign-in.ts';
 import { type Filled, fillOverScim } from './seed.ts';
 
@@ -44,6 +45,7 @@ const SECTIONS: Record<string, Section> = {
   leaver,
   pull,
   'sign-in': signIn,
+  sessions,
 };
 const SETUP_SECONDS = 20;
 const USERS = 10_000;

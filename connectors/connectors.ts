@@ -3,7 +3,7 @@
  * no list names it. Each is loaded when it is first needed.
  */
 import { existsSync, readdirSync } from 'node:fs';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import type { ConnectorKind } from './connector.ts';
 
@@ -14,6 +14,9 @@ export interface Connectors {
   load(kind: string): Promise<ConnectorKind | undefined>;
 }
 
+/** `.ts` in the checkout, `.js` in the installed package. */
+const FILE = `connector${extname(import.meta.filename)}`;
+
 /** A kind as the database takes it. */
 const KIND = /^[a-z][a-z0-9_-]{0,31}$/;
 
@@ -22,13 +25,13 @@ export function openConnectors(folder: string = import.meta.dirname): Connectors
   const kinds = readdirSync(folder, { withFileTypes: true })
     .filter((entry) => entry.isDirectory() && KIND.test(entry.name) && entry.name !== 'scim')
     .map((entry) => entry.name)
-    .filter((name) => existsSync(join(folder, name, 'connector.ts')))
+    .filter((name) => existsSync(join(folder, name, FILE)))
     .sort();
   return {
     kinds,
     async load(kind) {
       if (!kinds.includes(kind)) return undefined;
-      const module = (await import(pathToFileURL(join(folder, kind, 'connector.ts')).href)) as {
+      const module = (await import(pathToFileURL(join(folder, kind, FILE)).href)) as {
         kind?: ConnectorKind;
       };
       if (module.kind?.kind !== kind) {

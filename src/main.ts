@@ -25,6 +25,7 @@ program
 program
   .command('migrate')
   .description('bring the database to this version; needs LOCKSTEP_OWNER_DATABASE_URL')
+  .option('--timeout <seconds>', 'how long to wait for locks that others hold', wholeNumber, 60)
   .option('--json', 'the outcome as JSON')
   .action(async (options) => (await import('./cli/migrate.ts')).runMigrate(options));
 

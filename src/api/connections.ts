@@ -81,7 +81,8 @@ const newConnection = z.strictObject({
   config: config.meta({
     description:
       'Kind "oidc": issuer, clientId, clientSecret or privateKey (PEM or JWK), and if need be keyId, scopes, claims ' +
-      '{email, userName, displayName, objectId} (names of claims), authorizationParams, userinfo (false: not asked). ' +
+      '{email, userName, displayName, objectId} (names of claims), requiredClaims (claim: value, ' +
+      'without which nobody comes in), authorizationParams, userinfo (false: not asked). ' +
       'Kind "saml": metadataUrl or metadataXml, or entityId, ssoUrl and certificates (all are believed, so that one can ' +
       'follow another), and if need be signRequests, idpInitiated, allowSha1, forceAuthn, nameIdFormat, attributes ' +
       '{subject, email, userName, displayName, objectId} (names of attributes)',
@@ -174,7 +175,7 @@ export function connectionRoutes(options: ApiOptions): Route[] {
       async handle({ tenant, params, actor, body, baseUrl }) {
         const { config: given, ...rest } = body;
         const at = { tenantId: tenant.id, id: params.connection };
-        let proved: Proof | undefined;
+        let proved: (Proof & { from: Connection }) | undefined;
         if (given !== undefined) {
           const found = await findConnection(db, tenant.id, params.connection);
           if (!found) return notFound('connection');
@@ -185,10 +186,16 @@ export function connectionRoutes(options: ApiOptions): Route[] {
             ]);
           const answer = await prove(kind, patchSettings(kind, stored(options, found), given));
           if ('status' in answer) return answer;
-          proved = answer;
+          proved = { ...answer, from: found };
         }
         const changed = await updateConnection(db, credentials, at, { ...rest, proved }, actor);
         if (!changed) return notFound('connection');
+        if (changed === 'moved') {
+          return conflict(
+            'changed-meanwhile',
+            'Somebody else changed the config of this connection at the same time. Read it again. Nothing was written.',
+          );
+        }
         if (body.provider !== undefined || body.defaultRole !== undefined) queue.wake(tenant.id);
         return reply(200, shown(changed, tenant.slug, baseUrl));
       },

@@ -43,6 +43,19 @@ const memberDetail = z
         since: time,
       }),
     ),
+    attributes: z
+      .array(
+        z.strictObject({
+          name: z.string(),
+          from: z
+            .strictObject({ directory: uuid.nullable(), connection: uuid.nullable(), user: uuid })
+            .nullable(),
+        }),
+      )
+      .meta({
+        description:
+          'Which source gives each attribute: email, displayName, profile.<field>; null where whoever gave it is gone',
+      }),
     timeline: z
       .array(
         z.strictObject({
@@ -92,7 +105,7 @@ export function memberRoutes({ db, lifecycle }: ApiOptions): Route[] {
       scope: 'members:read',
       answers: { 200: { description: 'The member', schema: memberDetail } },
       async handle({ tenant, params }) {
-        const found = await readMember(db, tenant.id, params.member);
+        const found = await readMember(db, lifecycle, tenant.id, params.member);
         return found ? reply(200, found) : notFound('member');
       },
     }),
@@ -111,7 +124,7 @@ export function memberRoutes({ db, lifecycle }: ApiOptions): Route[] {
       async handle({ tenant, params, actor, body }) {
         const memberId = params.member;
         const set = await lifecycle.setStatus({ tenantId: tenant.id, memberId }, body.status, actor);
-        const found = set === undefined ? undefined : await readMember(db, tenant.id, memberId);
+        const found = set === undefined ? undefined : await readMember(db, lifecycle, tenant.id, memberId);
         return found ? reply(200, found) : notFound('member');
       },
     }),
@@ -232,7 +245,8 @@ async function listMembers(
   });
 }
 
-async function readMember(db: Database, tenantId: string, id: string) {
+async function readMember(db: Database, lifecycle: ApiOptions['lifecycle'], tenantId: string, id: string) {
+  const attributes = await lifecycle.explainAttributes(tenantId, id);
   return db.tenant(tenantId, async (client) => {
     const { rows } = await client.query<MemberRow>(
       `select ${COLUMNS} from member m where m.id = $1 and m.tenant_id = $2`,
@@ -263,6 +277,7 @@ async function readMember(db: Database, tenantId: string, id: string) {
         origin: g.origin,
         since: iso(g.created_at),
       })),
+      attributes,
       timeline: timeline.rows.map((e) => ({
         at: iso(e.at),
         actor: e.actor,

@@ -28,6 +28,7 @@ export interface ApiOptions {
     | 'replay'
     | 'signIn'
     | 'setStatus'
+    | 'explainAttributes'
     | 'signInPolicy'
     | 'replaceSignInPolicy'
     | 'claimMappings'

@@ -298,6 +298,7 @@ const WHY: Record<EndReason, string> = {
   revoked: 'The session was ended by a key of /v1. Ask the person to sign in again.',
   idp_logout: 'The person signed out at their identity provider.',
   switched: 'The session was exchanged for one in another tenant.',
+  connection_deleted: 'The way by which the person signed in was removed. Ask the person to sign in again.',
 };
 
 function ended(

@@ -5,12 +5,12 @@
 import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
-import { Redis } from 'ioredis';
 import { type Config, readConfig } from '../config/config.ts';
 import { openDatabase } from '../database/database.ts';
 import { findGround } from '../database/ground.ts';
 import { openHome } from '../process/home.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
+import { examineRedis } from '../queue/redis.ts';
 import { examineIntegration } from './integration.ts';
 import { refusalOf } from './refusal.ts';
 
@@ -125,19 +125,9 @@ async function external(
 }
 
 async function redis(url: string): Promise<Finding> {
-  const client = new Redis(url, { lazyConnect: true, maxRetriesPerRequest: 0, retryStrategy: () => null });
-  client.on('error', () => {});
-  try {
-    await client.connect();
-    const [, policy] = (await client.config('GET', 'maxmemory-policy')) as string[];
-    const ok = policy === 'noeviction';
-    const advice = '; it must be noeviction, or Redis may drop wake-ups when it is full';
-    return { check: 'redis', ok, words: `maxmemory-policy ${policy}${ok ? '' : advice}` };
-  } catch (error) {
-    return { check: 'redis', ok: false, words: `does not answer: ${(error as Error).message}` };
-  } finally {
-    client.disconnect();
-  }
+  const found = await examineRedis(url);
+  const ok = found.state === 'fit' || found.state === 'unknown';
+  return { check: 'redis', ok, words: found.state === 'fit' ? 'maxmemory-policy noeviction' : found.words };
 }
 
 function port(config: Config): Promise<Finding> {

@@ -3,7 +3,7 @@ import { embeddedAccess, migrateWithWords } from '../process/access.ts';
 import { openHome } from '../process/home.ts';
 import { configOrExit, exitRefused } from './refusal.ts';
 
-export async function runMigrate(flags: { json?: boolean }): Promise<void> {
+export async function runMigrate(flags: { json?: boolean; timeout: number }): Promise<void> {
   const { database, home } = configOrExit('migrate');
   try {
     if (database.mode === 'external' && database.ownerUrl) {
@@ -11,6 +11,7 @@ export async function runMigrate(flags: { json?: boolean }): Promise<void> {
         ownerUrl: database.ownerUrl,
         appRole: roleOf(database.appUrl),
         systemRole: roleOf(database.systemUrl),
+        timeoutMs: flags.timeout * 1_000,
       });
     } else {
       const held = openHome(home);

@@ -4,6 +4,7 @@
  */
 import { isIP, isIPv4 } from 'node:net';
 import { z } from 'zod';
+import { parseRedisUrl } from './redis-url.ts';
 
 export type DatabaseConfig =
   | { mode: 'embedded' }
@@ -16,6 +17,8 @@ export type DatabaseConfig =
       ownerUrl?: string;
       /** Past a transaction pooler, for LISTEN. */
       directUrl: string;
+      /** Whether a pooler that carries no named statements stands between; absent: to be found out. */
+      pooler?: boolean;
     };
 
 export interface Config {
@@ -35,6 +38,8 @@ export interface Config {
   encryptionKey?: Buffer;
   demoTenant: boolean;
   logLevel: string;
+  /** Between "not ready" and the last request that is taken, when a process stops. */
+  drainSeconds: number;
   /** Applied changes older than this are forgotten. */
   changeRetentionDays: number;
   /** SCIM requests a second that one directory may send to one process; Infinity for no limit. */
@@ -73,7 +78,14 @@ const environment = z.object({
   LOCKSTEP_OWNER_DATABASE_URL: postgresUrl.optional(),
   LOCKSTEP_SYSTEM_DATABASE_URL: postgresUrl.optional(),
   LOCKSTEP_DIRECT_DATABASE_URL: postgresUrl.optional(),
-  LOCKSTEP_REDIS_URL: url(['redis:', 'rediss:'], 'redis://host:6379, or rediss:// for TLS').optional(),
+  LOCKSTEP_DATABASE_POOLER: flag.optional(),
+  LOCKSTEP_REDIS_URL: z
+    .string()
+    .superRefine((value, context) => {
+      const parsed = parseRedisUrl(value);
+      if (!parsed.ok) context.addIssue({ code: 'custom', message: parsed.error });
+    })
+    .optional(),
   LOCKSTEP_OPERATOR_KEY: z
     .string()
     .min(16, 'must have at least 16 characters; `openssl rand -base64 32` makes a good one')
@@ -91,6 +103,10 @@ const environment = z.object({
       error: 'must be trace, debug, info, warn, error, fatal or silent',
     })
     .default('info'),
+  LOCKSTEP_DRAIN_SECONDS: z
+    .string()
+    .regex(/^\d{1,3}$/, 'must be a number of seconds from 0 to 999')
+    .optional(),
   LOCKSTEP_CHANGE_RETENTION_DAYS: z
     .string()
     .regex(/^[1-9]\d{0,4}$/, 'must be a number of days from 1 to 99999')
@@ -132,7 +148,7 @@ export function readConfig(env: NodeJS.ProcessEnv, purpose: Purpose = 'start'): 
   }
   const problems = missing(parsed.data, purpose);
   if (problems.length > 0) return { ok: false, problems, warnings };
-  return { ok: true, config: assemble(parsed.data), warnings };
+  return { ok: true, config: assemble(parsed.data, env), warnings };
 }
 
 function missing(env: Environment, purpose: Purpose): string[] {
@@ -169,7 +185,10 @@ function missing(env: Environment, purpose: Purpose): string[] {
   return problems;
 }
 
-function assemble(env: Environment): Config {
+/** So long Kubernetes may go on sending requests to a pod that it stops. */
+const KUBERNETES_DRAIN_SECONDS = '5';
+
+function assemble(env: Environment, machine: NodeJS.ProcessEnv): Config {
   const app = env.LOCKSTEP_DATABASE_URL;
   const database: DatabaseConfig =
     app && env.LOCKSTEP_SYSTEM_DATABASE_URL
@@ -178,6 +197,7 @@ function assemble(env: Environment): Config {
           appUrl: app,
           systemUrl: env.LOCKSTEP_SYSTEM_DATABASE_URL,
           directUrl: env.LOCKSTEP_DIRECT_DATABASE_URL ?? app,
+          ...(env.LOCKSTEP_DATABASE_POOLER ? { pooler: env.LOCKSTEP_DATABASE_POOLER === '1' } : {}),
           ...(env.LOCKSTEP_OWNER_DATABASE_URL ? { ownerUrl: env.LOCKSTEP_OWNER_DATABASE_URL } : {}),
         }
       : { mode: 'embedded' };
@@ -189,6 +209,9 @@ function assemble(env: Environment): Config {
     database,
     demoTenant: (env.LOCKSTEP_DEMO_TENANT ?? (database.mode === 'embedded' ? '1' : '0')) === '1',
     logLevel: env.LOCKSTEP_LOG_LEVEL,
+    drainSeconds: Number(
+      env.LOCKSTEP_DRAIN_SECONDS ?? (machine.KUBERNETES_SERVICE_HOST ? KUBERNETES_DRAIN_SECONDS : '0'),
+    ),
     changeRetentionDays: Number(env.LOCKSTEP_CHANGE_RETENTION_DAYS),
     scimRequestsPerSecond: Number(env.LOCKSTEP_SCIM_REQUESTS_PER_SECOND) || Number.POSITIVE_INFINITY,
     requestRetentionDays: Number(env.LOCKSTEP_REQUEST_RETENTION_DAYS),

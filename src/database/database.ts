@@ -8,6 +8,7 @@ import pg from 'pg';
 import { Connection } from './connection.ts';
 import { entities } from './entities.ts';
 import { schemaState } from './migrate.ts';
+import { isPooled, NamelessConnection } from './pooler.ts';
 
 export interface Database {
   /** The application role's connections for the set-based paths; the ORM keeps a few of its own. */
@@ -41,6 +42,11 @@ export interface DatabaseOptions {
   systemUrl: string;
   /** Connections of the application role a process may hold; default 16. */
   poolSize?: number;
+  /**
+   * True where a transaction pooler that does not carry named statements stands between; default: asked of the server,
+   * and whatever pooler is there counts as one.
+   */
+  pooler?: boolean | undefined;
 }
 
 /** A refusal to start that a person can act on. */
@@ -57,19 +63,28 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     ensureDatabase: false,
   });
   giveBackDead(await (orm.em.getConnection() as PostgreSqlConnection).getNativeClient());
+  const pooler =
+    options.pooler ??
+    (await Promise.all([isPooled(options.appUrl), isPooled(options.systemUrl)]).catch(async (error) => {
+      await orm.close(true);
+      throw error;
+    }));
+  const [Application, System] = (Array.isArray(pooler) ? pooler : [pooler, pooler]).map((between) =>
+    between ? NamelessConnection : Connection,
+  );
   const pool = new pg.Pool({
     connectionString: options.appUrl,
     max: options.poolSize ?? 16,
     keepAlive: true,
     // A connection keeps the plans of our functions: one that is made anew for each burst of an IdP pays for them again.
     idleTimeoutMillis: 5 * 60_000,
-    Client: Connection,
+    Client: Application,
   });
   const system = new pg.Pool({
     connectionString: options.systemUrl,
     max: 4,
     keepAlive: true,
-    Client: Connection,
+    Client: System,
   });
   for (const p of [pool, system]) p.on('error', () => {});
   const close = async () => {

@@ -212,6 +212,16 @@ export const SigningKey = defineEntity({
   },
 });
 
+export const KeyCheck = defineEntity({
+  name: 'KeyCheck',
+  tableName: 'key_check',
+  properties: {
+    id: p.boolean().primary().default(true),
+    sealed: p.blob(),
+    createdAt: createdAt(),
+  },
+});
+
 export const Product = defineEntity({
   name: 'Product',
   tableName: 'product',
@@ -788,6 +798,7 @@ export const entities = [
   SignInAttempt,
   SaidOnce,
   SigningKey,
+  KeyCheck,
   Product,
   LoggedScimRequest,
   PullState,

@@ -72,7 +72,7 @@ grant select, insert, update, delete on all tables in schema public to {{app}};
 revoke update, delete on audit_entry, event from {{app}};
 revoke insert, update on scim_request from {{app}};
 revoke all on migration from {{app}};
-revoke all on signing_key from {{app}};
+revoke all on signing_key, key_check from {{app}};
 grant select on migration to {{app}}, {{system}};
 grant usage on all sequences in schema public to {{app}};
 grant select on all tables in schema public to {{system}};
@@ -83,7 +83,7 @@ grant update (last_used_at) on directory_token to {{system}};
 grant delete on reconciliation to {{system}};
 grant delete on sign_in_attempt, said_once, session, session_end, signing_key to {{system}};
 grant update on domain, session_end to {{system}};
-grant insert on signing_key to {{system}};
+grant insert on signing_key, key_check to {{system}};
 grant update on signing_key to {{system}};
 grant delete on pull_run, staged_user, staged_group, staged_member, staged_absence to {{system}};
 

@@ -200,6 +200,13 @@ create table signing_key (
   created_at timestamptz not null default now()
 );
 
+-- A known text, sealed by the first process of the deployment: whoever cannot open it has another encryption key.
+create table key_check (
+  id boolean primary key default true check (id),
+  sealed bytea not null,
+  created_at timestamptz not null default now()
+);
+
 -- A product that signs people in by Lockstep: where they may be sent back to, and where it hears that a session ended.
 create table product (
   id uuid primary key,

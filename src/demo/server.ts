@@ -7,9 +7,8 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { extname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { fileURLToPath } from 'node:url';
 import { freePort } from '../http/port.ts';
 
 export interface DemoServer {
@@ -28,18 +27,22 @@ export async function startServer(): Promise<DemoServer> {
   const port = await freePort();
   const operatorKey = randomBytes(24).toString('base64url');
   const inherited = Object.entries(process.env).filter(([name]) => !name.startsWith('LOCKSTEP_'));
-  const child = spawn(process.execPath, [fileURLToPath(new URL('../main.ts', import.meta.url)), 'start'], {
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: {
-      ...Object.fromEntries(inherited),
-      LOCKSTEP_HOME: join(folder, 'home'),
-      LOCKSTEP_HOST: '127.0.0.1',
-      LOCKSTEP_PORT: String(port),
-      LOCKSTEP_OPERATOR_KEY: operatorKey,
-      LOCKSTEP_DEMO_TENANT: '0',
-      LOCKSTEP_LOG_LEVEL: 'warn',
+  const child = spawn(
+    process.execPath,
+    [join(import.meta.dirname, `../main${extname(import.meta.filename)}`), 'start'],
+    {
+      stdio: ['ignore', 'pipe', 'pipe'],
+      env: {
+        ...Object.fromEntries(inherited),
+        LOCKSTEP_HOME: join(folder, 'home'),
+        LOCKSTEP_HOST: '127.0.0.1',
+        LOCKSTEP_PORT: String(port),
+        LOCKSTEP_OPERATOR_KEY: operatorKey,
+        LOCKSTEP_DEMO_TENANT: '0',
+        LOCKSTEP_LOG_LEVEL: 'warn',
+      },
     },
-  });
+  );
   let said = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.on('data', (chunk: Buffer) => {

@@ -227,7 +227,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
         const ids = r.change_id ? [r.change_id] : [];
         return { outcome: 'ok', at: r.at, changes: { ids, count: ids.length } };
       }
-      return { outcome: (r?.outcome ?? 'not_found') as 'uniqueness' | 'stale' };
+      return { outcome: (r?.outcome ?? 'stale') as 'uniqueness' | 'stale' };
     });
   }
 

@@ -6,7 +6,14 @@
 import type { MemberStatus } from '../database/entities.ts';
 import { normalise } from '../directory/directory.ts';
 import { newId } from '../id/id.ts';
-import { type DesiredMember, desired, grantKey, type Policy, type SourceUser } from './desired.ts';
+import {
+  type DesiredMember,
+  desired,
+  grantKey,
+  type PersonFacts,
+  type Policy,
+  type SourceUser,
+} from './desired.ts';
 import type { ActualGrant, ActualMember, Facts } from './facts.ts';
 import { type Moved, movedFields } from './profile.ts';
 import { type Identity, whoIsWhom } from './who.ts';
@@ -16,6 +23,8 @@ export interface Standing {
   memberId: string;
   before: ActualMember | null;
   after: DesiredMember;
+  /** What it was concluded from. */
+  person: PersonFacts;
   /** Users of the batch that belong to this member. */
   userIds: string[];
 }
@@ -76,21 +85,18 @@ export function standings(
   const all: Standing[] = [];
   for (const [memberId, userIds] of touched) {
     const before = facts.members.get(memberId) ?? null;
-    const after = desired(
-      {
-        sources: usersOf.get(memberId) ?? [],
-        letGo: letGo.has(memberId),
-        operatorStatus: before?.operatorStatus ?? null,
-        disputed,
-        groupsOf: (userId) => facts.groups.get(userId) ?? [],
-        documentOf: (userId) => facts.documents.get(userId) ?? {},
-        email: before?.email ?? null,
-        displayName: before?.displayName ?? null,
-        profile: before?.profile ?? {},
-      },
-      policy,
-    );
-    all.push({ memberId, before, after, userIds });
+    const person: PersonFacts = {
+      sources: usersOf.get(memberId) ?? [],
+      letGo: letGo.has(memberId),
+      operatorStatus: before?.operatorStatus ?? null,
+      disputed,
+      groupsOf: (userId) => facts.groups.get(userId) ?? [],
+      documentOf: (userId) => facts.documents.get(userId) ?? {},
+      email: before?.email ?? null,
+      displayName: before?.displayName ?? null,
+      profile: before?.profile ?? {},
+    };
+    all.push({ memberId, before, after: desired(person, policy), person, userIds });
   }
   return { all, identity, memberOf };
 }

@@ -106,6 +106,41 @@ export interface PersonFacts {
  * where the tenant's policy lets it. What an operator said counts where it is the stricter.
  */
 export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
+  const { given, giving, heard } = hear(facts, policy);
+  const [owner] = heard;
+  const status = stricter(given, facts.operatorStatus);
+  const signedIn = facts.sources.filter((s) => s.login && !facts.disputed.has(s.id));
+  return {
+    status,
+    email: owner ? emailOf(owner) : facts.email,
+    displayName: owner ? (owner.displayName ?? owner.userName) : facts.displayName,
+    profile: owner ? profileFrom(heard, facts, policy) : facts.profile,
+    grants:
+      status === 'active'
+        ? [...grantsOf(giving, facts, policy), ...signedIn.flatMap((s) => signInGrants(s, facts, policy))]
+        : [],
+  };
+}
+
+/** Which source gives each attribute: `email`, `displayName`, `profile.<field>`; null where nobody is left who says it. */
+export function provenance(facts: PersonFacts, policy: Policy): Map<string, SourceUser | null> {
+  const { heard } = hear(facts, policy);
+  const [owner] = heard;
+  const from = new Map<string, SourceUser | null>([
+    ['email', owner ?? null],
+    ['displayName', owner ?? null],
+  ]);
+  if (!owner) for (const field of Object.keys(facts.profile)) from.set(`profile.${field}`, null);
+  for (const source of heard) {
+    for (const field of Object.keys(profileFrom([source], facts, policy))) {
+      if (!from.has(`profile.${field}`)) from.set(`profile.${field}`, source);
+    }
+  }
+  return from;
+}
+
+/** Whose word counts: `giving` give membership, `heard` say who the member is, the first of them before the others. */
+function hear(facts: PersonFacts, policy: Policy) {
   const directories = facts.sources.filter((s) => !s.login);
   const owned = directories.length > 0 || facts.letGo;
   const sources = owned ? directories : facts.sources;
@@ -115,20 +150,8 @@ export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
   const giving = mayGive ? speaking.filter((s) => !cutBy.has(s.provider)) : [];
   // Who gives membership says who the member is; where nobody does, those who would.
   const heard = giving.length > 0 ? giving : speaking;
-  const [owner] = heard;
-  const given = giving.length > 0 ? 'active' : sources.length > 0 ? 'suspended' : 'removed';
-  const status = stricter(given, facts.operatorStatus);
-  const signedIn = facts.sources.filter((s) => s.login && !facts.disputed.has(s.id));
-  return {
-    status,
-    email: owner ? (owner.email ?? addressOf(owner.userName)) : facts.email,
-    displayName: owner ? (owner.displayName ?? owner.userName) : facts.displayName,
-    profile: owner ? profileFrom(heard, facts, policy) : facts.profile,
-    grants:
-      status === 'active'
-        ? [...grantsOf(giving, facts, policy), ...signedIn.flatMap((s) => signInGrants(s, facts, policy))]
-        : [],
-  };
+  const given: MemberStatus = giving.length > 0 ? 'active' : sources.length > 0 ? 'suspended' : 'removed';
+  return { given, giving, heard };
 }
 
 const STRICTNESS = { active: 0, suspended: 1, removed: 2 } as const;
@@ -187,6 +210,10 @@ function grantsOf(giving: readonly SourceUser[], facts: PersonFacts, policy: Pol
 /** Identity of a grant that a directory or a sign-in gave. */
 export function grantKey(role: string, mappingId: string | null, groupId: string | null): string {
   return `${role}\n${mappingId}\n${groupId}`;
+}
+
+function emailOf(source: SourceUser): string | null {
+  return source.email ?? addressOf(source.userName);
 }
 
 function addressOf(userName: string): string | null {

@@ -8,6 +8,7 @@ import type { Database } from '../database/database.ts';
 import type { ChangeSource, MemberStatus } from '../database/entities.ts';
 import { newId } from '../id/id.ts';
 import { planAttributeMappings, replaceAttributeMappings } from './attribute-mappings.ts';
+import { type AttributeOrigin, explainAttributes } from './explain.ts';
 import { type LaneOptions, openLane } from './lane.ts';
 import { planMappings, replaceMappings } from './mappings.ts';
 import { setOperatorStatus } from './operator-status.ts';
@@ -113,6 +114,8 @@ export interface Lifecycle {
     status: MemberStatus,
     actor: string,
   ): Promise<MemberStatus | undefined>;
+  /** Where each of a member's attributes comes from. */
+  explainAttributes(tenantId: string, memberId: string): Promise<AttributeOrigin[]>;
   signInPolicy(tenantId: string): Promise<SignInPolicy>;
   /** False when its required connection is not the tenant's. Wake the lane afterwards, as after the mappings. */
   replaceSignInPolicy(tenantId: string, policy: SignInPolicy, actor: string): Promise<boolean>;
@@ -160,6 +163,7 @@ export function openLifecycle(db: Database, options: LaneOptions): Lifecycle {
     signIn: (request, open) => signIn(db, options.observer, request, open),
     trySignIn: (request) => trySignIn(db, request),
     setStatus: (at, status, actor) => setOperatorStatus(db, options.observer, at, status, actor),
+    explainAttributes: (tenantId, memberId) => explainAttributes(db, tenantId, memberId),
     signInPolicy: (tenantId) => db.tenant(tenantId, (client) => readSignInPolicy(client, tenantId)),
     replaceSignInPolicy: (tenantId, policy, actor) => replaceSignInPolicy(db, tenantId, policy, actor),
     claimMappings: (tenantId) => readClaimMappings(db, tenantId),

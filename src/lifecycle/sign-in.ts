@@ -23,6 +23,8 @@ export interface SignIn {
   profile: LoginProfile;
   /** When it reached us: the change's source time. */
   arrivedAt: Date;
+  /** What the person is shown to quote; kept in the audit entry of a refusal. */
+  requestId?: string;
 }
 
 export interface SignedInMember {
@@ -250,7 +252,12 @@ async function auditRefusal(
         tenantId,
         `connection:${connectionId}`,
         refused.memberId,
-        { reason: refused.reason, subject: profile.subject, email: profile.email },
+        {
+          reason: refused.reason,
+          subject: profile.subject,
+          email: profile.email,
+          ...(request.requestId === undefined ? {} : { requestId: request.requestId }),
+        },
       ],
     ),
   );

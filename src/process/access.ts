@@ -3,7 +3,7 @@ import { resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
 import { type Database, openDatabase, StartRefused } from '../database/database.ts';
 import { embeddedRoles, embeddedUrl, startEmbedded } from '../database/embedded.ts';
-import { migrate } from '../database/migrate.ts';
+import { MigrationBlocked, migrate } from '../database/migrate.ts';
 import { functions } from './functions.ts';
 import { type Home, lookIntoHome } from './home.ts';
 
@@ -12,6 +12,8 @@ export interface Access {
   systemUrl: string;
   /** For the queue on PostgreSQL, which LISTENs. */
   directUrl: string;
+  /** Whether a pooler that carries no named statements stands between; absent: to be found out. */
+  pooler?: boolean;
   /** Where the embedded data is when it could not be in the home. */
   movedTo?: string;
   /** Resolves with words when the embedded PostgreSQL ends by itself. */
@@ -36,6 +38,7 @@ export async function embeddedAccess(home: Home): Promise<Access> {
     appUrl: server.appUrl,
     systemUrl: server.systemUrl,
     directUrl: server.appUrl,
+    pooler: false,
     lost: server.lost,
     stop: server.stop,
     ...(server.movedTo ? { movedTo: server.movedTo } : {}),
@@ -48,6 +51,7 @@ export function externalAccess(database: Config['database']): Access {
     appUrl: database.appUrl,
     systemUrl: database.systemUrl,
     directUrl: database.directUrl,
+    ...(database.pooler === undefined ? {} : { pooler: database.pooler }),
     lost: new Promise(() => {}),
     stop: async () => {},
   };
@@ -84,11 +88,13 @@ export async function migrateWithWords(at: {
   ownerUrl: string;
   appRole: string;
   systemRole: string;
+  timeoutMs?: number;
 }): Promise<void> {
   try {
     await migrate({ ...at, functions });
   } catch (error) {
     if (error instanceof StartRefused) throw error;
+    if (error instanceof MigrationBlocked) throw new StartRefused(error.message);
     const { message, code } = error as Error & { code?: string };
     const missingRole = /role "(.+)" does not exist/.exec(message)?.[1];
     throw new StartRefused(

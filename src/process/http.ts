@@ -10,6 +10,8 @@ export interface Http {
   /** As somebody on this machine reaches it. */
   url: string;
   serve(app: RequestListener): void;
+  /** Goes on serving, and tells who keeps a connection to open another one elsewhere. */
+  drain(): void;
   /** Takes no new connection, lets requests under way finish, cuts what is left after `patienceMs`. Twice is once. */
   stop(patienceMs: number): Promise<void>;
 }
@@ -39,6 +41,9 @@ export async function openHttp(at: { host: string; port: number }): Promise<Http
     url: `http://${reachable(at.host)}:${port}`,
     serve(listener) {
       app = listener;
+    },
+    drain() {
+      stopping = true;
     },
     stop(patienceMs) {
       stopped ??= stop(patienceMs);

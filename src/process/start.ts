@@ -2,9 +2,10 @@
  * The composition root: opens everything that the roles of a process need, in the order in which it is needed, and
  * closes it in the reverse order. A start that fails half-way closes what it had opened.
  *
- * Stopping: readiness goes first, requests under way are answered, lanes under way finish their batch, wake-ups are
+ * Stopping: readiness goes first, and for LOCKSTEP_DRAIN_SECONDS everything else goes on; then requests under way are answered, lanes under way finish their batch, wake-ups are
  * handed over, then connections close and the embedded PostgreSQL ends.
  */
+import { setTimeout as delay } from 'node:timers/promises';
 import express, { type RequestHandler } from 'express';
 import type pino from 'pino';
 import { openConnectors } from '../../connectors/connectors.ts';
@@ -37,7 +38,9 @@ import { embeddedAccess, externalAccess } from './access.ts';
 import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
+import { refuseWrongKey } from './key-check.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
+import { refuseUnfitQueue } from './queue-ground.ts';
 import { startReconcileScheduler } from './reconciliations.ts';
 import { every, type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
@@ -81,10 +84,16 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
   const open: { name: string; close: () => Promise<void> | void }[] = [];
   const onOpened = (name: string, close: () => Promise<void> | void) => open.push({ name, close });
   let stopping = false;
+  let drain: (() => void) | undefined;
 
   let closing: Promise<void> | undefined;
   async function closeAll(): Promise<void> {
     stopping = true;
+    // Whoever sends requests here needs a moment to learn that it should not any more.
+    if (drain && config.drainSeconds > 0) {
+      drain();
+      await delay(config.drainSeconds * 1_000);
+    }
     for (const { name, close } of open.splice(0).reverse()) {
       try {
         await within(CLOSE_PATIENCE_MS, Promise.resolve(close()));
@@ -110,7 +119,9 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the database', () => db.close());
     const resolver = openResolver(config.dnsServers);
     const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
+    await refuseWrongKey(db, credentials);
 
+    await refuseUnfitQueue(config, (words) => log.warn(words));
     const queueUrl: LaneQueueUrl = config.redisUrl
       ? { redisUrl: config.redisUrl }
       : { postgresUrl: access.directUrl };
@@ -149,6 +160,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       db,
       credentials,
       issuer: config.publicUrl ?? http.url,
+      anyIssuer: config.publicUrl === undefined,
       observer: metrics.sessions,
     });
     const reconciler = openReconciler({
@@ -272,6 +284,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     }
     app.use(nothingHere);
     http.serve(app);
+    if (has('api')) drain = http.drain;
     onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
     return {
       url: http.url,

@@ -8,9 +8,9 @@
  * {@link LaneBackend.abandon} cuts it.
  */
 import { createPostgresBackend, Queue, Worker, withBackend } from 'bullmq';
-import { Redis } from 'ioredis';
 import pg from 'pg';
 import { Connection } from '../database/connection.ts';
+import { connectRedis, fitness } from './redis.ts';
 
 export type LaneQueueUrl = { redisUrl: string } | { postgresUrl: string };
 
@@ -76,41 +76,49 @@ interface Wake {
   lane: string;
 }
 
-export function openBackend(url: LaneQueueUrl, name: QueueName): LaneBackend {
-  return 'redisUrl' in url ? onRedis(url.redisUrl, name) : onPostgres(url.postgresUrl, name);
+/** @param onError told of a backend that answers and must not be used as it is; for the log */
+export function openBackend(
+  url: LaneQueueUrl,
+  name: QueueName,
+  onError: (error: Error) => void = () => {},
+): LaneBackend {
+  return 'redisUrl' in url ? onRedis(url.redisUrl, name, onError) : onPostgres(url.postgresUrl, name);
 }
 
-function onRedis(url: string, name: QueueName): LaneBackend {
-  const retryStrategy = (times: number) => Math.min(100 * times, 1_000);
-  // A wake-up that cannot be sent now is given up, never queued in memory.
-  const client = new Redis(url, {
-    enableOfflineQueue: false,
-    autoResendUnfulfilledCommands: false,
-    maxRetriesPerRequest: 1,
-    commandTimeout: COMMAND_MS,
-    connectTimeout: PROBE_MS,
-    retryStrategy,
+function onRedis(url: string, name: QueueName, onError: (error: Error) => void): LaneBackend {
+  const client = connectRedis(url, 'ask');
+  // Whoever takes over from a master that failed may be set up otherwise.
+  client.on('ready', () => {
+    fitness(client).then(
+      (found) => {
+        if (found.state === 'unfit') onError(new Error(found.words));
+      },
+      () => {},
+    );
   });
-  // Every failed attempt is told to whoever sent the command; unheard, it would be printed.
-  client.on('error', () => {});
   const cut = new WeakMap<Consumer, () => void>();
   return {
     async probe() {
-      await within(PROBE_MS, client.ping());
+      // Asked of the server that has the queue: in a cluster any other may answer while that one is away.
+      await within(PROBE_MS, client.exists(`${PREFIX}:${name}:meta`));
     },
     producer: () => new Queue(name, { ...PRODUCER, connection: client }),
     consumer(work, concurrency) {
+      const connection = connectRedis(url, 'block');
       const worker = new Worker<Wake>(name, (job) => work(job.data.lane), {
         ...CONSUMER,
         prefix: PREFIX,
         concurrency,
-        connection: { url, maxRetriesPerRequest: null, connectTimeout: PROBE_MS, retryStrategy },
+        connection,
       });
+      // BullMQ leaves a connection that it was given to whoever made it.
+      worker.on('closed', () => connection.disconnect());
       cut.set(worker, () => {
-        const backend = worker.getBackend();
-        for (const connection of [backend.client, backend.blockingClient]) {
-          connection?.then((c) => c.disconnect()).catch(() => {});
-        }
+        connection.disconnect();
+        worker
+          .getBackend()
+          .blockingClient?.then((c) => c.disconnect())
+          .catch(() => {});
       });
       return worker;
     },

@@ -43,7 +43,7 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
   const onError = options.onError ?? (() => {});
   const stopTimeoutMs = options.stopTimeoutMs ?? 10_000;
   const closeTimeoutMs = options.closeTimeoutMs ?? 2_000;
-  const backend = openBackend(url, options.name ?? 'lanes');
+  const backend = openBackend(url, options.name ?? 'lanes', onError);
   const closing = new AbortController();
   let producer: Producer | undefined;
 

@@ -88,8 +88,8 @@ export function openIntrospection(options: {
   }
 
   const together = batch<Asked, Introspected>((_key, asked) => ask(asked), {
-    parallel: 4,
-    patienceMs: 20,
+    // One is read while the other is answered.
+    parallel: 2,
     limit: 64,
   });
   return async (presented, token) => {

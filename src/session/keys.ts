@@ -177,9 +177,9 @@ export function openKeys(options: KeyOptions): SigningKeys {
   }
 
   /** $1 seconds until the new key signs, $2 seconds that tokens of the others are good after that. */
-  const RETIRE = `update signing_key set signs_until = now() + $1 * interval '1 second',
-      published_until = now() + ($1 + $2) * interval '1 second'
-    where published_until is null or published_until > now() + ($1 + $2) * interval '1 second'`;
+  const RETIRE = `update signing_key set signs_until = now() + $1::integer * interval '1 second',
+      published_until = now() + ($1::integer + $2::integer) * interval '1 second'
+    where published_until is null or published_until > now() + ($1::integer + $2::integer) * interval '1 second'`;
 
   async function rotated(client: pg.PoolClient, immediately: boolean): Promise<void> {
     const waiting = [...known.values()].some(({ row }) => row.signs_from.getTime() > Date.now());
@@ -211,6 +211,7 @@ export function openKeys(options: KeyOptions): SigningKeys {
     },
     async list() {
       await read();
+      await ensured();
       return list();
     },
     async rotate(immediately) {

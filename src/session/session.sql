@@ -276,18 +276,18 @@ begin
     when not k.allowed then 'forbidden' else 'ok' end;
   return next;
   if outcome <> 'ok' then return; end if;
-  for i in 1 .. coalesce(cardinality(p_sessions), 0) loop
-    continue when p_sessions[i] is null or k.tenant_id <> p_tenants[i];
-    if within is distinct from p_tenants[i] then
-      within := p_tenants[i];
-      perform set_config('lockstep.tenant', within::text, true);
-    end if;
-    return query select i, 'ok', m.email, m.display_name,
+  -- One statement a tenant, as row-level security sees one at a time: for 64 tokens of a tenant it takes a third of the
+  -- time of 64 statements.
+  foreach within in array array(select distinct x from unnest(p_tenants) x where x = coalesce(k.tenant_id, x)) loop
+    perform set_config('lockstep.tenant', within::text, true);
+    return query select x.place::integer, 'ok', m.email, m.display_name,
       coalesce((select array_agg(distinct g.role order by g.role) from role_grant g where g.member_id = m.id), '{}'),
       s.connection_id, s.product_id, s.authenticated_at,
       least(s.expires_at, s.refreshed_at + s.idle_seconds * interval '1 second')
-    from session s join member m on m.id = s.member_id
-    where s.id = p_sessions[i] and s.member_id = p_members[i] and s.revoked_at is null and s.expires_at > moment
+    from unnest(p_tenants, p_sessions, p_members) with ordinality as x(tenant, session, member, place)
+    join session s on s.id = x.session and s.member_id = x.member
+    join member m on m.id = s.member_id
+    where x.tenant = within and s.revoked_at is null and s.expires_at > moment
       and s.refreshed_at + s.idle_seconds * interval '1 second' > moment and m.status = 'active';
   end loop;
 end $$;

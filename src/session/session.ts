@@ -7,7 +7,6 @@ import type pg from 'pg';
 import type { Credentials } from '../credential/credential.ts';
 import type { Database } from '../database/database.ts';
 import { bits } from '../directory/directory.ts';
-import { loginId } from '../directory/login.ts';
 import { newId } from '../id/id.ts';
 import type { Admitted } from '../lifecycle/lifecycle.ts';
 import { defaultSignInPolicy } from '../lifecycle/sign-in-policy.ts';
@@ -28,6 +27,8 @@ export interface Origin {
   productId: string | null;
   /** When the person showed who they are (`auth_time`, AuthnInstant, else now). */
   authenticatedAt: Date;
+  /** When the identity provider wants it to end at the latest (SessionNotOnOrAfter), if it says so. */
+  notAfter?: Date | null;
 }
 
 export interface Tokens {
@@ -74,7 +75,9 @@ export type EndReason =
   | 'signed_out'
   | 'revoked'
   | 'idp_logout'
-  | 'switched';
+  | 'switched'
+  /** Where the person signed in is no more. */
+  | 'connection_deleted';
 
 /** What the metrics are told of a sign-in that has come to its end. */
 export interface ObservedSignIn {
@@ -150,15 +153,6 @@ export interface Sessions extends SessionOpener {
   end(at: { tenantId: string; memberId: string; sessionId: string }, actor: string): Promise<boolean>;
   /** @returns how many ended; undefined when there is no such member */
   endAll(at: { tenantId: string; memberId: string }, actor: string): Promise<number | undefined>;
-  /**
-   * An identity provider says that somebody has signed out: of its session, of all of them (`idpSession` null), or, where
-   * it names no subject, whoever was in that session.
-   * @returns how many ended
-   */
-  endOfLogin(
-    at: { tenantId: string; connectionId: string; subject: string | null; idpSession: string | null },
-    because?: EndReason,
-  ): Promise<number>;
 }
 
 export interface SessionOptions {
@@ -166,6 +160,8 @@ export interface SessionOptions {
   credentials: Credentials;
   /** Where Lockstep is reached, without a slash at the end: `iss` of its tokens. */
   issuer: string;
+  /** Tokens of another issuer are good as well if our keys sign them; default false. */
+  anyIssuer?: boolean;
   observer?: SessionObserver;
   keys?: SigningKeys;
 }
@@ -176,7 +172,7 @@ const unobserved: SessionObserver = { signedIn() {}, ended() {}, introspected() 
 export function openSessions(options: SessionOptions): Sessions {
   const { db, credentials, issuer, observer = unobserved } = options;
   const keys = options.keys ?? openKeys({ system: db.system, credentials });
-  const access = openAccessTokens(keys, issuer);
+  const access = openAccessTokens(keys, issuer, options.anyIssuer);
   const introspection = openIntrospection({ pool: db.pool, credentials, access });
   const defaults = [defaultSignInPolicy.sessionSeconds, defaultSignInPolicy.idleSeconds];
 
@@ -307,22 +303,6 @@ export function openSessions(options: SessionOptions): Sessions {
       if (ended) observer.ended('revoked', ended);
       return ended;
     },
-    async endOfLogin({ tenantId, connectionId, subject, idpSession }, because = 'idp_logout') {
-      if (subject === null && idpSession === null) return 0;
-      const user = subject === null ? null : loginId(connectionId, subject);
-      const ended = await db.tenant(tenantId, async (client) => {
-        const [row] = await call<{ sessions_end_of_login: number }>(client, 'sessions_end_of_login', [
-          tenantId,
-          connectionId,
-          user,
-          idpSession,
-          because,
-        ]);
-        return row?.sessions_end_of_login ?? 0;
-      });
-      if (ended > 0) observer.ended(because, ended);
-      return ended;
-    },
   };
 }
 
@@ -372,6 +352,7 @@ function sessionOpener(credentials: Credentials, access: AccessTokens) {
         authenticated_at: origin.authenticatedAt,
         session_seconds: policy.sessionSeconds,
         idle_seconds: policy.idleSeconds,
+        not_after: origin.notAfter ?? null,
         actor: `connection:${connectionId}`,
         ...more,
       }),
@@ -388,7 +369,7 @@ function sessionOpener(credentials: Credentials, access: AccessTokens) {
   ): Promise<Tokens & { sessionId: string }> {
     const refresh = credentials.issue('lsr');
     const { sessionId, until } = await write(client, admitted, origin, {
-      not_after: notAfter,
+      ...(notAfter === null ? {} : { not_after: notAfter }),
       token_id: refresh.id,
       token_digest: bits(refresh.digest),
     });

@@ -54,7 +54,8 @@ export interface SessionRow {
 /** Products that are to be told something now. Index: session_end_due, one probe a product. */
 export const PRODUCTS_DUE = `
   select p.id, p.logout_url from product p where p.logout_url is not null and exists (
-    select from session_end e where e.product_id = p.id and e.told_at is null and e.retry_at <= now())`;
+    select from session_end e where e.product_id = p.id and e.told_at is null and e.retry_at <= now())
+  order by p.id`;
 
 /** $1 product, $2 how many, $3 seconds for which nobody else takes them: what it is to be told, oldest first. */
 export const CLAIM = `

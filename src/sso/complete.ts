@@ -7,9 +7,12 @@ import type { LoginProfile } from '../directory/login.ts';
 import { newId } from '../id/id.ts';
 import type { SignInTrial } from '../lifecycle/lifecycle.ts';
 import type { Origin } from '../session/session.ts';
+import { listProducts } from '../tenant/product.ts';
 import type { FinishedAttempt } from './attempt.ts';
 import type { Connection } from './connection.ts';
 import { refusalPage, sendPage, signedInPage, type TestVerdict, testPage } from './page.ts';
+import { returnAddress } from './product.ts';
+import { cleaned } from './profile.ts';
 import type { Exchange, Refusal, SsoOptions } from './room.ts';
 import { AUDIT_REFUSAL } from './statements.ts';
 
@@ -19,7 +22,7 @@ export interface Verified {
   /** Null for a sign-in that the identity provider began (SAML, where the connection allows it). */
   attempt: FinishedAttempt | null;
   profile: LoginProfile;
-  origin: Pick<Origin, 'idpSession' | 'authenticatedAt'>;
+  origin: Pick<Origin, 'idpSession' | 'authenticatedAt' | 'notAfter'>;
   /** All that was said, for the page of a test. */
   received: Record<string, unknown>;
   /** What an administrator should know of it, for the page of a test. */
@@ -34,8 +37,21 @@ export async function complete(options: SsoOptions, verified: Verified, exchange
   const { connection, attempt, profile, arrivedAt } = verified;
   const origin = { ...verified.origin, productId: attempt?.productId ?? null };
   const returnTo = attempt?.returnTo ?? null;
+  if (returnTo !== null) {
+    // Also an address that was taken from its product while the person was at the identity provider gets nobody's code.
+    const back = returnAddress(await listProducts(options.db), returnTo, undefined);
+    if (!back.ok || back.productId !== origin.productId) {
+      return refuse(options, connection, { reason: 'return_not_allowed' }, exchange);
+    }
+  }
   const signedIn = await options.lifecycle.signIn(
-    { tenantId: connection.tenantId, connectionId: connection.id, profile, arrivedAt },
+    {
+      tenantId: connection.tenantId,
+      connectionId: connection.id,
+      profile,
+      arrivedAt,
+      requestId: exchange.requestId,
+    },
     // Without anywhere to go back to, nobody could exchange a code, and no session is opened.
     async (client, admitted) =>
       returnTo === null ? null : (await options.sessions.openForCode(client, admitted, origin)).code,
@@ -125,7 +141,7 @@ export async function refuse(
       connection: connection.id,
       reason: refusal.reason,
       requestId: exchange.requestId,
-      ...refusal.detail,
+      ...(cleaned(refusal.detail ?? {}) as Record<string, unknown>),
     };
     await options.db.tenant(connection.tenantId, (client) =>
       client.query(AUDIT_REFUSAL, [newId(), connection.tenantId, `connection:${connection.id}`, detail]),

@@ -55,8 +55,8 @@ export interface ConnectionPatch {
   provider?: string | undefined;
   defaultRole?: string | null | undefined;
   paused?: boolean | undefined;
-  /** New settings with the issuer that they were proved with. */
-  proved?: { issuer: string; settings: Settings } | undefined;
+  /** New settings with the issuer that they were proved with, and what they were made from. */
+  proved?: { issuer: string; settings: Settings; from: Pick<Connection, 'config' | 'secrets'> } | undefined;
 }
 
 export type Ended =
@@ -161,7 +161,8 @@ export async function createConnection(
 /**
  * Writes what the patch names. Another provider or default role moves who is whom and what everybody has: their changes
  * are written in the same commit. Wake the lane afterwards.
- * @returns undefined when there is no such connection
+ * @returns undefined when there is no such connection, `moved` when its settings are not those any more that the new ones
+ *   were made from
  */
 export async function updateConnection(
   db: Database,
@@ -169,13 +170,14 @@ export async function updateConnection(
   at: { tenantId: string; id: string },
   patch: ConnectionPatch,
   actor: string,
-): Promise<Connection | undefined> {
+): Promise<Connection | 'moved' | undefined> {
   const { tenantId, id } = at;
   return db.tenant(tenantId, async (client) => {
     await lockSignIns(client, id);
     const [was] = (await client.query<Connection>(`${CONNECTION_BY_ID} for update`, [id])).rows;
     if (!was) return undefined;
     const { proved } = patch;
+    if (proved && settingsText(proved.from) !== settingsText(was)) return 'moved';
     const provider = patch.provider ?? was.provider;
     const defaultRole = patch.defaultRole === undefined ? was.defaultRole : patch.defaultRole;
     const pausedAt =
@@ -240,6 +242,10 @@ export async function removeConnection(
   });
 }
 
+function settingsText({ config, secrets }: Pick<Connection, 'config' | 'secrets'>): string {
+  return JSON.stringify([config, secrets?.toString('base64')]);
+}
+
 /** Each sign-in shares this lock for its transaction (login_take); whoever takes it alone waits for them. */
 async function lockSignIns(client: pg.ClientBase, id: string): Promise<void> {
   await client.query('select pg_advisory_xact_lock(hashtextextended($1, 0))', [id]);
@@ -253,8 +259,10 @@ async function removalPlan(
   if (!rows[0]) return undefined;
   const { required, ...counted } = rows[0];
   const counts = Object.fromEntries(Object.entries(counted).map(([name, count]) => [name, Number(count)]));
+  // Sessions come and go by themselves: with them a plan would not stand long enough to be approved.
+  const { sessions: _, ...lasting } = counts;
   const hash = createHash('sha256')
-    .update(JSON.stringify([`connection/${id}`, counts]))
+    .update(JSON.stringify([`connection/${id}`, lasting]))
     .digest('hex');
   return { plan: { hash, counts }, required };
 }

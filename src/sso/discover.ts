@@ -51,8 +51,8 @@ export function discoverRouter(options: DiscoverOptions): express.Router {
       return;
     }
     const query = new URLSearchParams(passed(req)).toString();
-    // Relative: on the tenant's own host, whatever the deployment's public address is.
-    const path = base.pathname.replace(/\/+$/, '');
+    // To where the identity provider will send the browser back to: a cookie of another host would not come with it.
+    const path = options.publicUrl === undefined ? base.pathname.replace(/\/+$/, '') : baseUrl(req, options);
     res
       .set({ 'cache-control': 'no-store', 'referrer-policy': 'no-referrer' })
       .redirect(303, `${path}/sso/${slug}/login${query ? `?${query}` : ''}`);

@@ -36,7 +36,8 @@ export function loginHandler(options: SsoOptions, door: Door, protocols: readonl
   const { db, credentials } = options;
 
   return async (exchange: Exchange): Promise<void> => {
-    const asked = readAsked(await parametersOf(exchange));
+    const params = await parametersOf(exchange);
+    const asked = params && readAsked(params);
     if (!asked) return refuse(options, undefined, { reason: 'request_invalid' }, exchange);
     const tenant = await findTenant(db, String(exchange.req.params.tenant).toLowerCase());
     const ways = tenant ? await waysOf(db, tenant.id) : undefined;

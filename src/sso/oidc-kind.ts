@@ -12,8 +12,11 @@ const text = (max: number) =>
     .max(max, `must have at most ${max} characters`)
     .refine((value) => !/\p{Cc}/u.test(value), 'must not contain control characters');
 
-/** Microsoft's issuers that stand for everybody's tenants: whoever has any account there could sign in. */
-const ANY_ENTRA_TENANT = /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers)(\/|$)/i;
+/** Microsoft's issuers that stand for everybody's tenants, or for private accounts: any account there could sign in. */
+const ANY_ENTRA_TENANT =
+  /^https:\/\/login\.microsoftonline\.com\/(common|organizations|consumers|9188040d-6c67-4c5b-b112-36a304b66dad)(\/|$)/i;
+/** Google has one issuer for all its accounts; the claim `hd` says of which Workspace domain one is. */
+const GOOGLE = /^https:\/\/accounts\.google\.com\/?$/i;
 
 const issuer = text(500).superRefine((value, context) => {
   const trouble =
@@ -80,6 +83,8 @@ const schema = z
         objectId: text(200).optional(),
       })
       .optional(),
+    /** Claims without which nobody comes in: of one issuer that vouches for many organisations, the organisation's. */
+    requiredClaims: z.record(text(200), text(500)).optional(),
     authorizationParams: authorizationParams.optional(),
     /** Whether the userinfo endpoint is asked as well; default: where there is one. */
     userinfo: z.boolean().optional(),
@@ -87,6 +92,11 @@ const schema = z
   .refine((c) => c.clientSecret === undefined || c.privateKey === undefined, {
     path: ['privateKey'],
     message: 'and clientSecret exclude each other',
+  })
+  .refine((c) => !GOOGLE.test(c.issuer) || c.requiredClaims?.hd !== undefined, {
+    path: ['requiredClaims'],
+    message:
+      'must name the Workspace domain, {"hd": "example.com"}: this issuer vouches for every Google account',
   });
 
 export type OidcSettings = z.infer<typeof schema>;

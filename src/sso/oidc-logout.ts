@@ -8,10 +8,11 @@ import { errors, type JWTPayload, jwtVerify } from 'jose';
 import { loginId } from '../directory/login.ts';
 import { newId } from '../id/id.ts';
 import { type Connection, findConnectionAnywhere } from './connection.ts';
-import { connectionIdOf, type Door, parametersOf } from './exchange.ts';
+import { type Answer, connectionIdOf, type Door, parametersOf } from './exchange.ts';
 import { CLOCK_TOLERANCE_SECONDS, type OidcProvider } from './oidc-discovery.ts';
 import type { Providers } from './oidc-providers.ts';
 import { Unreachable } from './outbound.ts';
+import { refusals } from './refusal.ts';
 import type { Exchange, SsoOptions } from './room.ts';
 import { endSessionsOfIdp, sayOnce } from './said-once.ts';
 import { AUDIT_LOGOUT_REFUSAL } from './statements.ts';
@@ -29,14 +30,13 @@ type LogoutRead =
 
 export function logoutHandler(options: SsoOptions, door: Door, providers: Providers): RequestHandler {
   return door.handler(async (exchange) => {
-    exchange.res.set('cache-control', 'no-store');
     const id = connectionIdOf(exchange.req);
     const connection = id === undefined ? undefined : await findConnectionAnywhere(options.db, id);
     if (connection?.kind !== 'oidc') {
       door.failed(exchange);
       return answer(exchange, 400, 'There is no such connection.');
     }
-    const tokens = (await parametersOf(exchange)).getAll('logout_token');
+    const tokens = (await parametersOf(exchange))?.getAll('logout_token') ?? [];
     const found = await providers.of(connection);
     if (!found.ok) return refuse(connection, exchange, { ok: false, why: found.reason, retry: true });
     const read =
@@ -53,8 +53,8 @@ export function logoutHandler(options: SsoOptions, door: Door, providers: Provid
     if (ended === undefined)
       return refuse(connection, exchange, { ok: false, why: 'the token was used before' });
     if (ended > 0) options.observer.ended('idp_logout', ended);
-    exchange.res.status(200).end();
-  });
+    exchange.res.status(200).set('cache-control', 'no-store').end();
+  }, failed);
 
   async function refuse(
     connection: Connection,
@@ -73,9 +73,17 @@ export function logoutHandler(options: SsoOptions, door: Door, providers: Provid
 
 /** §2.8: 400 with an error; what an identity provider shows of it is the description. */
 function answer({ res, requestId }: Exchange, status: number, description: string): void {
-  const error = status === 400 ? 'invalid_request' : 'temporarily_unavailable';
-  res.status(status).json({ error, error_description: `${description} Request id ${requestId}.` });
+  const error = status < 429 ? 'invalid_request' : 'temporarily_unavailable';
+  res
+    .status(status)
+    .set('cache-control', 'no-store')
+    .json({ error, error_description: `${description} Request id ${requestId}.` });
 }
+
+const failed: Answer = (reason, exchange) => {
+  const { status, next } = refusals[reason];
+  answer(exchange, status, `The logout token was not taken (${reason}). ${next}`);
+};
 
 /** §2.6. */
 async function readToken(token: string, provider: OidcProvider): Promise<LogoutRead> {

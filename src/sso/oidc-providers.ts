@@ -17,6 +17,8 @@ export interface Providers {
 }
 
 const FRESH_MS = 15 * 60_000;
+/** A provider that was good so long ago is good enough while it does not answer for its document. */
+const STALE_MS = 24 * 3_600_000;
 /** What failed is not asked again for so long: a provider that is away would hold every browser for seconds. */
 const FAILED_MS = 5_000;
 const REMEMBERED = 1_000;
@@ -25,6 +27,8 @@ interface Known {
   settings: string;
   found: Promise<ProviderFound>;
   until: number;
+  /** The last that was found to be good, and when. */
+  good: { found: ProviderFound; at: number } | undefined;
 }
 
 export function openProviders(credentials: Credentials): Providers {
@@ -58,19 +62,29 @@ export function openProviders(credentials: Credentials): Providers {
       ]);
       const before = known.get(connection.id);
       if (before && before.settings === settings && before.until > Date.now()) return before.found;
-      const found = read(connection);
-      const entry: Known = { settings, found, until: Date.now() + FRESH_MS };
+      const entry: Known = {
+        settings,
+        found: read(connection).then((found) => kept(entry, found)),
+        until: Date.now() + FRESH_MS,
+        good: before?.settings === settings ? before.good : undefined,
+      };
       known.delete(connection.id);
       const oldest = known.keys().next();
       if (known.size >= REMEMBERED && !oldest.done) known.delete(oldest.value);
       known.set(connection.id, entry);
-      found.then(
-        (answer) => {
-          if (!answer.ok) entry.until = Date.now() + FAILED_MS;
-        },
-        () => known.delete(connection.id),
-      );
-      return found;
+      entry.found.catch(() => known.delete(connection.id));
+      return entry.found;
     },
   };
+}
+
+function kept(entry: Known, found: ProviderFound): ProviderFound {
+  const now = Date.now();
+  if (found.ok) {
+    entry.good = { found, at: now };
+    return found;
+  }
+  entry.until = now + FAILED_MS;
+  const stands = found.reason === 'idp_unreachable' && entry.good && now - entry.good.at < STALE_MS;
+  return stands && entry.good ? entry.good.found : found;
 }

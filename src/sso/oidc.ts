@@ -80,6 +80,7 @@ async function finish(
   if (connection?.kind !== 'oidc')
     return door.refuseSource(undefined, { reason: 'unknown_connection' }, exchange);
   const params = await parametersOf(exchange);
+  if (!params) return door.refuseSource(connection, { reason: 'too_large' }, exchange);
   const at = { tenantId: connection.tenantId, connectionId: connection.id };
   // Also for an answer that is an error: without its attempt, nobody here asked.
   const state = params.getAll('state').length === 1 ? (params.get('state') ?? undefined) : undefined;
@@ -102,6 +103,10 @@ async function finish(
     found.settings.userinfo,
   );
   if (!vouched.ok) return refuse(options, connection, vouched, exchange);
+  const lacking = lackingClaim(vouched.claims, found.settings.requiredClaims ?? {});
+  if (lacking !== undefined) {
+    return refuse(options, connection, { reason: 'claim_missing', detail: { claim: lacking } }, exchange);
+  }
   const read = profileOfClaims(vouched.claims, found.settings.claims ?? {});
   if (!read.ok) return refuse(options, connection, read, exchange);
   const { sid, auth_time: authTime } = vouched.idToken;
@@ -119,6 +124,13 @@ async function finish(
     arrivedAt,
   };
   await complete(options, verified, exchange);
+}
+
+/** The first required claim that is another, or is not there; of a list one value is enough. */
+function lackingClaim(claims: Claims, required: Record<string, string>): string | undefined {
+  const has = (name: string, value: string) =>
+    Object.hasOwn(claims, name) && [claims[name]].flat().some((one) => String(one) === value);
+  return Object.entries(required).find(([name, value]) => !has(name, value))?.[0];
 }
 
 /** A time of a token, unless it lies ahead or before all time. */

@@ -61,8 +61,8 @@ function isPlain(text: string): boolean {
   return text.isWellFormed() && !/\p{Cc}/u.test(text);
 }
 
-/** PostgreSQL's jsonb takes no NUL and no half of a surrogate pair. */
-function cleaned(value: unknown): unknown {
+/** PostgreSQL's jsonb takes no NUL and no half of a surrogate pair: what comes from elsewhere goes without them. */
+export function cleaned(value: unknown): unknown {
   if (typeof value === 'string') return value.toWellFormed().replaceAll('\0', '');
   if (Array.isArray(value)) return value.map(cleaned);
   if (typeof value !== 'object' || value === null) return value;

@@ -130,6 +130,11 @@ export const refusals = {
     what: 'The identity provider contradicts itself about who you are.',
     next: ADMIN,
   },
+  claim_missing: {
+    status: 403,
+    what: 'The account that you signed in with is not one of your organisation.',
+    next: `Sign in with your organisation's account. If you did: ${ADMIN}`,
+  },
   subject_invalid: {
     status: 400,
     what: 'The identity provider did not say who you are in a way that can be used.',
@@ -145,6 +150,11 @@ export const refusals = {
     status: 400,
     what: 'The identity provider signed you in without having been asked, which this connection does not take.',
     next: 'Open your application and begin the sign-in there.',
+  },
+  message_malformed: {
+    status: 400,
+    what: 'What was sent here is not a SAML message that can be read.',
+    next: `${AGAIN} If it happens again: ${ADMIN}`,
   },
   response_altered: {
     status: 400,

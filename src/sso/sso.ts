@@ -19,5 +19,6 @@ export function ssoRouter(options: SsoOptions): express.Router {
   for (const protocol of protocols) router.use(`/${protocol.kind}`, protocol.router);
   router.use(discoverRouter(options));
   router.get('/:tenant/login', door.handler(loginHandler(options, door, protocols)));
+  router.use(door.onError);
   return router;
 }

@@ -229,6 +229,8 @@ test('the same key does all of this in its own tenant, so that the refusals abov
     createTenant: 403,
     // Its identity provider is asked first; test/sso does it with one that answers.
     createConnection: 422,
+    // It has no metadata.
+    refreshConnectionMetadata: 422,
     // Its plan has nothing that waits for an approval.
     approveReconciliation: 409,
     deleteTenant: 403,

@@ -1,4 +1,5 @@
 /** /v1 over real HTTP, a real database and the real lifecycle. Every answer is checked against the OpenAPI document. */
+import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import express from 'express';
 import { expect } from 'vitest';
@@ -6,6 +7,8 @@ import { apiRouter } from '../../src/api/api.ts';
 import type { Lifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openLifecycle } from '../../src/lifecycle/lifecycle.ts';
 import { openReconciler } from '../../src/reconcile/reconcile.ts';
+import { jwksRouter } from '../../src/session/jwks.ts';
+import { openKeys } from '../../src/session/keys.ts';
 import { openSessions } from '../../src/session/session.ts';
 import { openResolver } from '../../src/tenant/domain.ts';
 import { issueKey, issueOperatorKey } from '../../src/tenant/key.ts';
@@ -58,7 +61,12 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
     onError: (_at, error) => logged.push(error),
     graceMs: 0,
   });
-  const sessions = openSessions({ db, credentials: testCredentials, issuer: 'https://lockstep.example' });
+  const server = createServer();
+  server.listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  const keys = openKeys({ system: db.system, credentials: testCredentials, leadSeconds: 0 });
+  const sessions = openSessions({ db, credentials: testCredentials, issuer: url, keys });
   const dns = await startDns();
   const woken: string[] = [];
   const pulled: string[] = [];
@@ -81,9 +89,8 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
       log: { error: (entry: unknown) => logged.push(entry) },
     }),
   );
-  const server = app.listen(0, '127.0.0.1');
-  await new Promise((resolve) => server.once('listening', resolve));
-  const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  app.use(jwksRouter({ keys, onError: (_what, error) => logged.push(error) }));
+  server.on('request', app);
   const check = openApiChecker((await (await fetch(`${url}/v1/openapi.json`)).json()) as never);
 
   /** A client that speaks with one key; a string as body is sent as it is. */

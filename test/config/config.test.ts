@@ -20,6 +20,7 @@ test('with nothing set the defaults of the contract hold', () => {
       database: { mode: 'embedded' },
       demoTenant: true,
       logLevel: 'info',
+      drainSeconds: 0,
       changeRetentionDays: 30,
       scimRequestsPerSecond: Number.POSITIVE_INFINITY,
       requestRetentionDays: 7,

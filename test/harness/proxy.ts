@@ -7,7 +7,9 @@ export interface TestProxy {
   vanish(): Promise<void>;
   /** Takes connections and bytes and answers nothing: a network that drops packets. */
   hang(): void;
-  /** Ends either. */
+  /** The server of the connections that stand dies without a word; new ones find another in its place. */
+  forsake(): void;
+  /** Ends either of the first two. */
   comeBack(): Promise<void>;
   close(): Promise<void>;
 }
@@ -15,10 +17,12 @@ export interface TestProxy {
 export async function startProxy(host: string, port: number): Promise<TestProxy> {
   const sockets = new Set<Socket>();
   let hanging = false;
+  let generation = 0;
   let server: Server | undefined;
 
   function relay(client: Socket): void {
     const upstream = connect(port, host);
+    const since = generation;
     for (const [from, to] of [
       [client, upstream],
       [upstream, client],
@@ -30,7 +34,7 @@ export async function startProxy(host: string, port: number): Promise<TestProxy>
         to.destroy();
       });
       from.on('data', (bytes) => {
-        if (!hanging) to.write(bytes);
+        if (!hanging && since === generation) to.write(bytes);
       });
     }
   }
@@ -62,6 +66,9 @@ export async function startProxy(host: string, port: number): Promise<TestProxy>
     vanish: cut,
     hang() {
       hanging = true;
+    },
+    forsake() {
+      generation += 1;
     },
     async comeBack() {
       // What was sent into the void is gone: such a connection is of no use any more.

@@ -30,18 +30,39 @@ export async function startRedis(): Promise<TestRedis> {
     url.pathname = `/${process.env.VITEST_POOL_ID ?? '1'}`;
     return { url: url.href, stop: async () => {} };
   }
-  const port = await freePort();
-  const server = spawn(
-    'redis-server',
-    ['--port', `${port}`, '--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir()],
-    { stdio: ['ignore', 'pipe', 'inherit'] },
-  );
+  const { port, stop } = await startServer([]);
+  return { url: `redis://127.0.0.1:${port}`, stop };
+}
+
+/** True where servers of a test's own making can be had: forms that no single given server has. */
+export const redisServerAvailable = onPath();
+
+export function redisServerMissing(promises: string): void {
+  if (redisServerAvailable) return;
+  console.warn(`\n!! NOT TRIED: ${promises}\n!! There is no redis-server on the PATH.\n`);
+}
+
+/**
+ * A `redis-server` of the test's own with further arguments, keeping nothing.
+ * @param port default a free one
+ */
+export async function startServer(
+  args: string[],
+  port?: number,
+): Promise<{ port: number; stop(): Promise<void> }> {
+  const at = port ?? (await freePort());
+  const basic = ['--bind', '127.0.0.1', '--save', '', '--appendonly', 'no', '--dir', tmpdir()];
+  // A later argument of a name wins, so that a test may say otherwise.
+  const server = spawn('redis-server', ['--port', `${at}`, ...basic, ...args], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const kill = () => server.kill('SIGKILL');
   process.once('exit', kill);
   await printed(server, 'Ready to accept connections');
   return {
-    url: `redis://127.0.0.1:${port}`,
+    port: at,
     async stop() {
+      if (server.exitCode !== null || server.signalCode !== null) return;
       process.off('exit', kill);
       const gone = new Promise((resolve) => server.once('exit', resolve));
       server.kill('SIGKILL');

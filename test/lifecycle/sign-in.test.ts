@@ -400,3 +400,25 @@ describe('an operator', () => {
     );
   });
 });
+
+test('each attribute says which source gives it', async () => {
+  const lane = await begin();
+  const connection = await lane.connect();
+  await lane.mapAttributes({ title: 'title' });
+  const { id } = member(await lane.signIn(connection, { subject: 'ada', displayName: 'Ada' }));
+  const from = async () => {
+    const attributes = await lane.lifecycle.explainAttributes(lane.tenantId, id);
+    return Object.fromEntries(
+      attributes.map((a) => [a.name, a.from?.directory ?? a.from?.connection ?? null]),
+    );
+  };
+  expect(await from()).toEqual({ email: connection, displayName: connection });
+  const ada = await lane.join({ userName: 'ada', attributes: { title: 'Countess' } });
+  await lane.settle();
+  const directory = lane.directory.id;
+  expect(await from()).toEqual({ email: directory, displayName: directory, 'profile.title': directory });
+  await lane.leave(ada);
+  await lane.settle();
+  expect(await from()).toEqual({ email: null, displayName: null, 'profile.title': null });
+  expect(await lane.lifecycle.explainAttributes(lane.tenantId, connection)).toEqual([]);
+});

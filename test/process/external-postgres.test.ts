@@ -91,6 +91,26 @@ describe.skipIf(!programs)('an external PostgreSQL', () => {
     expect((await running.stop()).code).toBe(0);
   });
 
+  test('a database behind or ahead, and one used with another encryption key, are refused with what to do', async () => {
+    const database = new pg.Client(cluster.url('postgres', password, 'lockstep'));
+    await database.connect();
+    await database.query(`insert into migration (name) values ('0999-later')`);
+    expect(await refusal(['start'], {})).toMatch(/newer version \(it has 0999-later\)/);
+    expect(await refusal(['migrate'], {})).toMatch(/newer version .*0999-later.*changed nothing/);
+    await database.query(`delete from migration where name = '0999-later'`);
+    await database.query('delete from migration');
+    expect(await refusal(['start'], {})).toMatch(
+      /behind this version \(missing: 0001-ground\).*lockstep migrate/,
+    );
+    await database.query(`insert into migration (name) values ('0001-ground')`);
+    const other = randomBytes(32).toString('base64');
+    const words = await refusal(['start'], { LOCKSTEP_ENCRYPTION_KEY: other });
+    expect(words).toContain('LOCKSTEP_ENCRYPTION_KEY is not the key');
+    expect(words).not.toContain(other);
+    expect(await refusal(['start'], { LOCKSTEP_ENCRYPTION_KEY: '' })).toContain('openssl rand -base64 32');
+    await database.end();
+  });
+
   test('roles that could switch the row policies off are refused', async () => {
     const owner = cluster.url('owner', password, 'lockstep');
     expect(await refusal(['start'], { LOCKSTEP_DATABASE_URL: owner })).toContain('owns tables');

@@ -61,6 +61,10 @@ test('status 0 when nothing differs; 2 and the items when something does; the pl
   const hash = /--apply ([0-9a-f]{64})/.exec(plan.stdout)?.[1] ?? '';
   expect(await statusOf()).toBe('suspended');
 
+  const another = await reconcile('--apply', '0'.repeat(64));
+  expect([another.code, another.stderr]).toEqual([1, expect.stringContaining('waits for an approval')]);
+  expect(await statusOf()).toBe('suspended');
+
   const applied = await reconcile('--apply', hash);
   expect(applied.code, applied.stderr + applied.stdout).toBe(0);
   await until(async () => ((await statusOf()) === 'active' ? true : undefined));

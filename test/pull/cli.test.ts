@@ -48,6 +48,11 @@ test('ends with what was pulled, with words where it failed, and with another st
   expect(json.code).toBe(0);
   expect(JSON.parse(json.stdout)).toMatchObject({ mode: 'incremental', state: 'done', outcome: 'done' });
 
+  // A watermark that is too old: the command ends with the full pull that goes on for it.
+  r.source.log.length = 0;
+  const resynced = await pull(r, '--json');
+  expect([resynced.code, JSON.parse(resynced.stdout)]).toMatchObject([0, { mode: 'full', outcome: 'done' }]);
+
   for (let i = 0; i < 5; i += 1) r.source.remove(`u${i}`, 'silently');
   const held = await pull(r, '--full');
   expect([held.code, held.stdout]).toEqual([2, expect.stringContaining('The guard holds removals')]);

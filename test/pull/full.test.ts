@@ -284,6 +284,55 @@ test('a snapshot that is older than a newer write does not win; who was written 
   });
 });
 
+test('nor does an older snapshot win over groups and memberships that were written after it began', async () => {
+  const r = await filled();
+  r.source.group('g3', 'Third', ['u4', 'u5']);
+  await r.pull('full');
+  r.source.group('g1', 'Stale name');
+  r.source.members('g3', { add: ['u2'] });
+  // Users on three pages, groups on two, and the end.
+  const last = 6;
+  let pages = 0;
+  r.source.beforePage = async (page, what) => {
+    if (what !== 'snapshot') return;
+    pages = page;
+    // Everything was read; the certificate is to come.
+    if (page !== last) return;
+    const [g1, g3, g4, u1, u4] = ['g1', 'g3', 'g4', 'u1', 'u4'].map(r.mirrorId);
+    await r.query(
+      `update mirror_group set display_name = 'Newer name', display_name_key = 'newer name', version = version + 1,
+         updated_at = clock_timestamp() where id = $1`,
+      [g1],
+    );
+    await r.query(
+      `insert into mirror_group (id, tenant_id, directory_id, display_name, display_name_key, external_id, doc, updated_at)
+       values ($1, $2, $3, 'Came later', 'came later', 'g4', '{}', clock_timestamp())`,
+      [g4, r.tenantId, r.directoryId],
+    );
+    await r.query(
+      'update mirror_group set version = version + 1, updated_at = clock_timestamp() where id = $1',
+      [g3],
+    );
+    await r.query('delete from mirror_group_member where group_id = $1 and member_id = $2', [g3, u4]);
+    await r.query(
+      `insert into mirror_group_member (tenant_id, directory_id, group_id, member_id, member_kind)
+       values ($1, $2, $3, $4, 'user')`,
+      [r.tenantId, r.directoryId, g3, u1],
+    );
+  };
+  expect(await r.pull('full')).toMatchObject({ outcome: 'done', inferred: {} });
+  expect(pages, 'it was the last page').toBe(last);
+  expect((await r.mirror()).groups).toMatchObject({
+    g1: { displayName: 'Newer name' },
+    g3: { members: ['u1', 'u5'] },
+    g4: { displayName: 'Came later' },
+  });
+  // The next one has begun after all of that, and tells.
+  r.source.beforePage = () => {};
+  await r.pull('full');
+  expect(await r.mirror()).toEqual(r.truth());
+});
+
 test('who is absent from a snapshot, but there when asked for by id, stays and is brought up to date', async () => {
   const r = await filled();
   await r.pull('full');

@@ -2,6 +2,7 @@
  * Random directories, random faults, random moments of pulls, reconciliations and converging: nobody who is in the source
  * loses their row, whatever happens; and when the faults are over, one certified reconciliation brings the mismatch to 0.
  */
+import { randomUUID } from 'node:crypto';
 import fc from 'fast-check';
 import { v7 as uuidv7 } from 'uuid';
 import { afterAll, beforeAll, expect, test } from 'vitest';
@@ -64,6 +65,11 @@ const step = fc.oneof(
       tied: fc.boolean(),
     }),
   },
+  // People sign in meanwhile, at the tenant's own provider.
+  {
+    weight: 2,
+    arbitrary: fc.record({ kind: fc.constant('sign-in' as const), user, name, tied: fc.boolean() }),
+  },
   { weight: 2, arbitrary: fc.record({ kind: fc.constant('settle' as const) }) },
   // Somebody, or something, writes behind our back.
   {
@@ -98,7 +104,7 @@ async function openPusher(tenantId: string) {
   const directory = await createTestDirectory(database.db, tenantId);
   const store = openDirectoryStore(database.db.pool, () => {});
   const ids = new Map<string, string>();
-  return async (push: {
+  const write = async (push: {
     user: string;
     name: string;
     how: 'create' | 'suspend' | 'delete';
@@ -121,6 +127,27 @@ async function openPusher(tenantId: string) {
       await store.writeUser(directory.caller, next, was, new Date());
     }
   };
+  return { push: write, directoryId: directory.id };
+}
+
+/** @param s tied: the sign-in shows the object id that the directories have */
+async function signIn(
+  r: ReconcileRig,
+  connectionId: string,
+  s: { user: string; name: string; tied: boolean },
+): Promise<void> {
+  const profile = {
+    subject: s.user,
+    objectId: s.tied ? s.user : null,
+    userName: s.name,
+    email: `${s.name}@example.com`,
+    displayName: null,
+    claims: {},
+  };
+  await r.lifecycle.signIn(
+    { tenantId: r.tenantId, connectionId, profile, arrivedAt: new Date() },
+    async () => undefined,
+  );
 }
 
 test('random directories, faults and interleavings', async () => {
@@ -134,11 +161,17 @@ test('random directories, faults and interleavings', async () => {
         { group: 'Staff', role: 'staff' },
         { group: 'Crew', role: 'crew' },
       ]);
-      const push = await openPusher(r.tenantId);
+      const { push, directoryId: pushed } = await openPusher(r.tenantId);
+      const connectionId = randomUUID();
+      await r.query(
+        `insert into connection (id, tenant_id, kind, name, provider, default_role) values ($1, $2, 'oidc', 'x', 'primary', 'guest')`,
+        [connectionId, r.tenantId],
+      );
       let latest = '';
       for (const s of steps) {
         if (s.kind === 'edit') apply(r, s.edit);
         else if (s.kind === 'push') await push(s);
+        else if (s.kind === 'sign-in') await signIn(r, connectionId, s);
         else if (s.kind === 'settle') await r.settle();
         else if (s.kind === 'drift') await r.query(s.sql);
         else {
@@ -198,6 +231,16 @@ test('random directories, faults and interleavings', async () => {
       if (last.held > 0) {
         expect(await r.reconciler.approve(r.at, last.id, last.hash ?? '', 'test')).toEqual({ outcome: 'ok' });
         await r.turns();
+      }
+      // Drift of who is only pushed to is that directory's to mend.
+      await r.reconciler.request({ tenantId: r.tenantId, directoryId: pushed }, 'repair', 'test');
+      while ((await r.reconciler.turn(pushed, new AbortController().signal)) === 'more');
+      // Nor is drift of who only signs in: their next sign-in mends it, or an operator's word.
+      const onlySignIn = await r.query<{ id: string }>(
+        'select m.id from member m where not exists (select from link l where l.member_id = m.id and l.subject is null)',
+      );
+      for (const { id } of onlySignIn) {
+        await r.lifecycle.setStatus({ tenantId: r.tenantId, memberId: id }, 'active', 'test');
       }
       await r.settle();
       await r.reconciler.compare(r.tenantId);

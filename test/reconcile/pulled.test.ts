@@ -150,6 +150,33 @@ test('a user with a change on its way is left out until it has arrived', async (
   expect(items(await r.reconcile('detect'))).toHaveLength(1);
 });
 
+test('what was written after the snapshot began is newer than it: no difference until the next one', async () => {
+  silently(r, () => {
+    r.source.patch('u5', { title: 'older' });
+    r.source.group('g2', 'Older name');
+  });
+  let written = 0;
+  r.source.beforePage = async (page, what) => {
+    // Users on five pages, groups on one: everything was read.
+    if (what !== 'snapshot' || page !== 7) return;
+    const newer = await r.query<{ id: string }>(
+      `with users as (update mirror_user set version = version + 1, updated_at = clock_timestamp() where id = $1 returning id),
+         groups as (update mirror_group set version = version + 1, updated_at = clock_timestamp() where id = $2 returning id)
+       select id from users union all select id from groups`,
+      [r.mirrorId('u5'), r.mirrorId('g2')],
+    );
+    written += newer.length;
+  };
+  const found = await r.reconcile('plan');
+  expect(written).toBe(2);
+  expect(found).toMatchObject({ complete: true, items: [] });
+  r.source.beforePage = () => {};
+  expect(items(await r.reconcile('plan')).sort()).toEqual([
+    'group.update stale_attribute Older name planned',
+    'user.update stale_attribute name-u5 planned',
+  ]);
+});
+
 test('what the source says otherwise when asked by id is no difference', async () => {
   // The snapshot shows less than there is, in a way that no certificate tells.
   r.source.hide.users = (id) => id === 'u5';
@@ -407,6 +434,20 @@ describe('a plan that was looked at', () => {
       outcome: 'not_waiting',
       state: 'done',
     });
+  });
+
+  test('a group that was renamed since is skipped, and keeps its newer name', async () => {
+    silently(r, () => r.source.group('g2', 'Chorus'));
+    const found = await r.reconcile('plan');
+    await r.query(
+      `update mirror_group set display_name = 'Singers', display_name_key = 'singers', version = version + 1,
+         updated_at = clock_timestamp() where id = $1`,
+      [r.mirrorId('g2')],
+    );
+    await r.reconciler.approve(r.at, found.id, found.hash ?? '', 'operator:x');
+    await r.turns();
+    expect(await r.read(found.id)).toMatchObject({ state: 'done', outcome: { skipped: 1 } });
+    expect((await r.mirror()).groups.g2?.displayName).toBe('Singers');
   });
 
   test('who differs in another way by then is another repair, and is skipped', async () => {

@@ -64,6 +64,26 @@ describe('paging', () => {
   });
 });
 
+test('each page tells the same total, wherever it begins, in whatever order', async () => {
+  const orders = ['', '&sortBy=id', '&sortBy=id&sortOrder=descending', '&sortBy=userName', '&sortBy=schemas'];
+  const odd = `&filter=${encodeURIComponent(`${enterprise}:department eq "odd"`)}`;
+  for (const order of orders) {
+    for (const [filter, total] of [
+      ['', 12],
+      [odd, 6],
+    ] as const) {
+      for (let startIndex = 1; startIndex <= total + 2; startIndex += 1) {
+        for (const count of [0, 1, 3, total]) {
+          const path = `/Users?startIndex=${startIndex}&count=${count}${order}${filter}`;
+          const { body } = await client.get(path);
+          const left = Math.max(0, total - startIndex + 1);
+          expect([body.totalResults, body.itemsPerPage], path).toEqual([total, Math.min(count, left, 8)]);
+        }
+      }
+    }
+  }
+});
+
 describe('sorting', () => {
   const names = async (query: string) =>
     (await client.get(`/Users?count=8&${query}`)).body.Resources.map((r) => r.userName);

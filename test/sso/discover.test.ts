@@ -126,3 +126,29 @@ test('a proved host leads to its tenant, any other one to nothing', async () => 
     expect([host, (await ask('/sso/login', { host })).status]).toEqual([host, 404]);
   }
 });
+
+test('a proved host leads to the public address where there is one, for there the sign-in comes back to', async () => {
+  const { slug } = await tenant([['host', 'login.public.example', true]]);
+  const publicUrl = 'https://lockstep.example';
+  const app = express().use('/sso', discoverRouter({ db: database.db, trustProxy: false, publicUrl }));
+  const server = app.listen(0, '127.0.0.1');
+  await new Promise((resolve) => server.once('listening', resolve));
+  const { port } = server.address() as AddressInfo;
+  const location = await new Promise((resolve, reject) => {
+    get(
+      {
+        port,
+        host: '127.0.0.1',
+        path: '/sso/login?state=s',
+        headers: { host: 'login.public.example' },
+        agent: false,
+      },
+      (res) => {
+        res.resume();
+        resolve(res.headers.location);
+      },
+    ).on('error', reject);
+  });
+  await new Promise((resolve) => server.close(resolve));
+  expect(location).toBe(`${publicUrl}/sso/${slug}/login?state=s`);
+});

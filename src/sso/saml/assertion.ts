@@ -56,7 +56,7 @@ export function readAssertion(element: XmlElement, expected: Expected): Assertio
   const authenticatedAt = instant(statement?.attributes.get('AuthnInstant'));
   if (!statement || authenticatedAt === undefined) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       'The assertion does not say when the person signed in (AuthnStatement with an AuthnInstant). It must be an assertion ' +
         'of a sign-in, not of attributes alone.',
     );
@@ -92,8 +92,19 @@ export function issuerRefused(of: string, issuer: string | undefined, known: str
   );
 }
 
+/** That it is used once is so in any case, and for whom others may vouch with it does not concern us. */
+const CONDITIONS = new Set(['AudienceRestriction', 'OneTimeUse', 'ProxyRestriction']);
+
 function conditionsFault(element: XmlElement, expected: Expected): SamlRefusal | undefined {
   const conditions = onlyChild(element, ASSERTION, 'Conditions');
+  // A condition that is not understood makes the assertion worth nothing (core, 2.5.1).
+  const unknown = conditions?.children.find((c) => c.namespace !== ASSERTION || !CONDITIONS.has(c.name));
+  if (unknown) {
+    return refusal(
+      'message_malformed',
+      `The assertion is valid under a condition that is not known here (${quoted(unknown.name, 60)}).`,
+    );
+  }
   const restrictions = conditions ? childrenOf(conditions, ASSERTION, 'AudienceRestriction') : [];
   if (!conditions || restrictions.length === 0) {
     return refusal(
@@ -124,7 +135,7 @@ function timeFault(element: XmlElement, now: Date): SamlRefusal | undefined {
     (notOnOrAfter !== undefined && until === undefined)
   ) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       `${quoted(notBefore)} to ${quoted(notOnOrAfter)} is no time in which it is valid.`,
     );
   }

@@ -43,7 +43,7 @@ const ASSERTION_PARTS: ReadonlyMap<string, number> = new Map([
 export function decodeMessage(encoded: string): { ok: true; text: string } | SamlRefusal {
   const compact = encoded.replaceAll(/[\r\n\t ]/g, '');
   if (!/^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(compact) || compact === '') {
-    return refusal('idp_answer_invalid', `What was sent is not base64. ${AGAIN}`);
+    return refusal('message_malformed', `What was sent is not base64. ${AGAIN}`);
   }
   return readText(Buffer.from(compact, 'base64'));
 }
@@ -53,7 +53,7 @@ export function readText(bytes: Buffer): { ok: true; text: string } | SamlRefusa
   try {
     return { ok: true, text: new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes) };
   } catch {
-    return refusal('idp_answer_invalid', `What was sent is not text in UTF-8. ${AGAIN}`);
+    return refusal('message_malformed', `What was sent is not text in UTF-8. ${AGAIN}`);
   }
 }
 
@@ -64,16 +64,16 @@ export function readEnvelope(
   allowSha1: boolean,
 ): Envelope | SamlRefusal {
   const read = readXml(text);
-  if (!read.ok) return refusal('idp_answer_invalid', `What was sent ${read.words}. ${AGAIN}`);
+  if (!read.ok) return refusal('message_malformed', `What was sent ${read.words}. ${AGAIN}`);
   const { root } = read;
   if (root.namespace !== PROTOCOL || root.name !== name) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       `What was sent is ${quoted(root.name, 60)} and not a SAML 2.0 ${name}. ${AGAIN}`,
     );
   }
   if (root.attributes.get('Version') !== '2.0' || !root.attributes.get('ID')) {
-    return refusal('idp_answer_invalid', `The ${name} has no ID, or is not of SAML 2.0. ${AGAIN}`);
+    return refusal('message_malformed', `The ${name} has no ID, or is not of SAML 2.0. ${AGAIN}`);
   }
   const doubled = doubledId(root);
   if (doubled !== undefined) return wrapped(`the ID ${quoted(doubled, 60)} stands in it more than once`);
@@ -135,7 +135,7 @@ function requestParts(text: string, root: XmlElement, allowSha1: boolean): Envel
 
 function assertionFault(assertion: XmlElement): SamlRefusal | undefined {
   if (assertion.attributes.get('Version') !== '2.0' || !assertion.attributes.get('ID')) {
-    return refusal('idp_answer_invalid', `The assertion has no ID, or is not of SAML 2.0. ${AGAIN}`);
+    return refusal('message_malformed', `The assertion has no ID, or is not of SAML 2.0. ${AGAIN}`);
   }
   for (const child of assertion.children) {
     if (child.namespace === DSIG && child.name === 'Signature') continue;

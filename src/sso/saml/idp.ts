@@ -5,7 +5,7 @@
  */
 import type { Credentials } from '../../credential/credential.ts';
 import type { Database } from '../../database/database.ts';
-import { type Connection, openSettings, updateConnection } from '../connection.ts';
+import { type Connection, findConnection, openSettings, updateConnection } from '../connection.ts';
 import type { Refusal, SsoOptions } from '../room.ts';
 import { type SamlSettings, samlKind, samlSettings } from './saml-kind.ts';
 
@@ -108,10 +108,18 @@ export async function refreshMetadata(
     db,
     credentials,
     { tenantId, id },
-    { proved: { issuer: proved.issuer, settings: { config: proved.config, secrets: proved.secrets } } },
+    {
+      proved: {
+        issuer: proved.issuer,
+        settings: { config: proved.config, secrets: proved.secrets },
+        from: connection,
+      },
+    },
     actor,
   );
-  return written
-    ? { ok: true, connection: written, settings: samlSettings(openSettings(credentials, written)) }
+  // Another process asked at the same time, or somebody changed the config: what stands now is newer.
+  const now = written === 'moved' ? await findConnection(db, tenantId, id) : written;
+  return now
+    ? { ok: true, connection: now, settings: samlSettings(openSettings(credentials, now)) }
     : { ok: false, detail: 'The connection is not there any more.' };
 }

@@ -84,12 +84,12 @@ export function readRedirectedLogout(query: string, trust: Trust, expected: Logo
   for (const pair of query.split('&')) {
     const name = pair.slice(0, pair.indexOf('=') === -1 ? undefined : pair.indexOf('='));
     if (parameters.has(name))
-      return refusal('idp_answer_invalid', `The address has ${quoted(name, 40)} more than once.`);
+      return refusal('message_malformed', `The address has ${quoted(name, 40)} more than once.`);
     parameters.set(name, pair);
   }
   const given = (name: string) => decoded(parameters.get(name)?.slice(name.length + 1));
   const [message, algorithm, signature] = [given('SAMLRequest'), given('SigAlg'), given('Signature')];
-  if (message === undefined) return refusal('idp_answer_invalid', 'The address has no SAMLRequest.');
+  if (message === undefined) return refusal('message_malformed', 'The address has no SAMLRequest.');
   const inflated = inflate(message);
   if (!inflated.ok) return inflated;
   const envelope = readEnvelope(inflated.text, 'LogoutRequest', trust.allowSha1);
@@ -118,12 +118,12 @@ const unsigned = refusal(
 
 function inflate(message: string): { ok: true; text: string } | SamlRefusal {
   if (!/^[A-Za-z0-9+/\s]+={0,2}\s*$/.test(message))
-    return refusal('idp_answer_invalid', 'SAMLRequest is not base64.');
+    return refusal('message_malformed', 'SAMLRequest is not base64.');
   try {
     return readText(inflateRawSync(Buffer.from(message, 'base64'), { maxOutputLength: MAX_MESSAGE_BYTES }));
   } catch (error) {
     if ((error as { code?: unknown }).code === 'ERR_BUFFER_TOO_LARGE') return tooLarge;
-    return refusal('idp_answer_invalid', 'SAMLRequest is not a deflated message.');
+    return refusal('message_malformed', 'SAMLRequest is not a deflated message.');
   }
 }
 
@@ -152,7 +152,7 @@ function readRequest({ root }: Envelope, expected: LogoutExpected): LogoutRead {
   const until = stated === undefined ? (issued ?? Number.NaN) + MAX_AGE_MS : instant(stated);
   if (issued === undefined || until === undefined) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       'The logout request does not say when it was made, or until when it is good.',
     );
   }

@@ -91,12 +91,20 @@ export function logoutResponse(
   ];
   if (signing) fields.push(['SigAlg', 'http://www.w3.org/2001/04/xmldsig-more#rsa-sha256']);
   // What is signed is what is sent, to the byte (bindings, 3.4.4.1).
-  let query = fields.map(([name, value]) => `${name}=${encodeURIComponent(value)}`).join('&');
+  let query = fields.map(([name, value]) => `${name}=${encoded(value)}`).join('&');
   if (signing) {
     const signature = createSign('RSA-SHA256').update(query).sign(signing.privateKey, 'base64');
-    query += `&Signature=${encodeURIComponent(signature)}`;
+    query += `&Signature=${encoded(signature)}`;
   }
   return { location: `${sloUrl}${sloUrl.includes('?') ? '&' : '?'}${query}` };
+}
+
+/** As no browser writes it differently: an apostrophe, for one, is escaped on the way. */
+function encoded(value: string): string {
+  return encodeURIComponent(value.toWellFormed()).replaceAll(
+    /[!'()*]/g,
+    (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
 }
 
 function signedXml(xml: string, privateKey: string): string {

@@ -41,7 +41,7 @@ export async function readResponse(encoded: string, trust: Trust, expected: Expe
   if (outside) return outside;
   const { assertion } = envelope;
   if (!assertion)
-    return refusal('idp_answer_invalid', 'The identity provider says success, but sent no assertion.');
+    return refusal('message_malformed', 'The identity provider says success, but sent no assertion.');
   const times = timesFault(assertion.element);
   if (times) return times;
   const signed = await verified(envelope, trust, expected);
@@ -96,18 +96,18 @@ function timesFault(assertion: XmlElement): SamlRefusal | undefined {
       const text = element.attributes.get(name);
       if (text !== undefined && instant(text) === undefined) {
         return refusal(
-          'idp_answer_invalid',
+          'message_malformed',
           `${name} ${quoted(text, 60)} is not a time with its zone, such as 2026-01-31T09:00:00Z.`,
         );
       }
     }
   }
   if (!assertion.attributes.has('IssueInstant')) {
-    return refusal('idp_answer_invalid', 'The assertion does not say when it was made (IssueInstant).');
+    return refusal('message_malformed', 'The assertion does not say when it was made (IssueInstant).');
   }
   if (!onlyChild(assertion, ASSERTION, 'Conditions')?.attributes.has('NotOnOrAfter')) {
     return refusal(
-      'idp_answer_invalid',
+      'message_malformed',
       'The assertion does not say until when it is valid (Conditions, NotOnOrAfter).',
     );
   }

@@ -110,6 +110,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
   const unnamed = namelessness(options, exchange.baseUrl);
   if (unnamed) return refuse(options, connection, unnamed, exchange);
   const params = await parametersOf(exchange);
+  if (!params) return door.refuseSource(connection, { reason: 'too_large' }, exchange);
   const found = await idps.of(connection);
   if (!found.ok) return refuse(options, connection, found, exchange);
   const begun = await beginningOf(room, connection, found.settings, params, exchange);
@@ -121,7 +122,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
   const { attempt, requestId } = begun;
   const testing = attempt.mode === 'test';
   const encoded = only(params, 'SAMLResponse');
-  if (encoded === undefined) return refuse(options, connection, { reason: 'idp_answer_invalid' }, exchange);
+  if (encoded === undefined) return refuse(options, connection, { reason: 'message_malformed' }, exchange);
   const names = spNames(exchange.baseUrl, connection.id);
   const verify = (settings: SamlSettings): Promise<ResponseRead> =>
     readResponse(encoded, settings.trust, {
@@ -166,6 +167,7 @@ async function finish(room: Room, exchange: Exchange): Promise<void> {
       origin: {
         idpSession: sessionName(assertion.sessionIndex),
         authenticatedAt: assertion.authenticatedAt,
+        notAfter: assertion.sessionEnds,
       },
       received: {
         NameID: assertion.nameId?.value ?? null,
@@ -228,6 +230,7 @@ async function endSessions(room: Room, exchange: Exchange): Promise<void> {
   const found = await idps.of(connection);
   if (!found.ok) return refuse(options, connection, found, exchange);
   const params = await parametersOf(exchange);
+  if (!params) return refuseLogout(room, connection, { reason: 'too_large' }, exchange);
   const names = spNames(baseUrl, connection.id);
   const read = async (settings: SamlSettings): Promise<LogoutRead> => {
     const expected = { issuer: settings.entityId, sloUrl: names.sloUrl, now: new Date() };
@@ -312,6 +315,7 @@ function told(refused: SamlRefusal, testing: boolean, ours: boolean): Refusal {
   };
 }
 
+/** What body-parser says of a form that is too large is this connection's refusal; anything else is no answer at all. */
 function isAboutKey({ reason }: SamlRefusal): boolean {
   return reason === 'certificate_unknown' || reason === 'signature_invalid';
 }

@@ -37,7 +37,7 @@ export function signatureFault(
 ): SamlRefusal | undefined {
   const id = signed.attributes.get('ID');
   if (id === undefined || !ID.test(id)) {
-    return refusal('idp_answer_invalid', `The signed ${signed.name} has no ID that a signature could name.`);
+    return refusal('message_malformed', `The signed ${signed.name} has no ID that a signature could name.`);
   }
   const info = onlyChild(signature, DSIG, 'SignedInfo');
   const value = onlyChild(signature, DSIG, 'SignatureValue');
@@ -157,8 +157,9 @@ function prefixesOnly(method: XmlElement): boolean {
   );
 }
 
+/** Java ends the lines of base64 with `&#13;`. */
 function base64(element: XmlElement | undefined, bytes?: number): boolean {
-  const text = plainText(element)?.replaceAll(/[ \t\n]/g, '');
+  const text = plainText(element)?.replaceAll(/[ \t\r\n]/g, '');
   if (text === undefined || !/^(?:[A-Za-z0-9+/]{4})+(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/.test(text))
     return false;
   return bytes === undefined || Buffer.from(text, 'base64').length === bytes;

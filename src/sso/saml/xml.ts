@@ -128,12 +128,15 @@ export function plainText(element: XmlElement | undefined): string | undefined {
   return text === '' ? undefined : text;
 }
 
-/** Whether two trees say the same, to the last blank. Prefixes do not matter. */
+/**
+ * Whether two trees say the same, to the last blank. Prefixes do not matter, nor which line end it is: @xmldom/xmldom
+ * writes a carriage return of a text as it is, and whoever reads that finds a line feed.
+ */
 export function sameElement(a: XmlElement, b: XmlElement): boolean {
   return (
     a.name === b.name &&
     a.namespace === b.namespace &&
-    a.text === b.text &&
+    lineFeeds(a.text) === lineFeeds(b.text) &&
     a.attributes.size === b.attributes.size &&
     [...a.attributes].every(([name, value]) => b.attributes.get(name) === value) &&
     a.children.length === b.children.length &&
@@ -143,3 +146,5 @@ export function sameElement(a: XmlElement, b: XmlElement): boolean {
     })
   );
 }
+
+const lineFeeds = (text: string) => text.replaceAll(/\r\n?/g, '\n');

@@ -78,6 +78,7 @@ export interface Answer {
   notOnOrAfter?: number;
   authnInstant?: number;
   sessionIndex?: string;
+  sessionNotOnOrAfter?: number;
   assertionId?: string;
   status?: { code: string; inner?: string; message?: string };
   sign?: 'assertion' | 'response' | 'both' | 'none';
@@ -123,7 +124,7 @@ export function respond(
         `<saml:SubjectConfirmationData NotOnOrAfter="${until}" Recipient="${answer.recipient ?? to.acsUrl}"${at('InResponseTo', inResponseTo)}/>` +
         `</saml:SubjectConfirmation></saml:Subject>` +
         `<saml:Conditions NotBefore="${from}" NotOnOrAfter="${until}"><saml:AudienceRestriction><saml:Audience>${answer.audience ?? to.issuer}</saml:Audience></saml:AudienceRestriction></saml:Conditions>` +
-        `<saml:AuthnStatement AuthnInstant="${iso(answer.authnInstant ?? -1_000)}" SessionIndex="${answer.sessionIndex ?? newId('s')}"><saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>` +
+        `<saml:AuthnStatement AuthnInstant="${iso(answer.authnInstant ?? -1_000)}" SessionIndex="${answer.sessionIndex ?? newId('s')}"${answer.sessionNotOnOrAfter === undefined ? '' : ` SessionNotOnOrAfter="${iso(answer.sessionNotOnOrAfter)}"`}><saml:AuthnContext><saml:AuthnContextClassRef>urn:oasis:names:tc:SAML:2.0:ac:classes:Password</saml:AuthnContextClassRef></saml:AuthnContext></saml:AuthnStatement>` +
         attributeStatement(answer.attributes ?? { email: ['ada@example.com'] }) +
         `</saml:Assertion>`
       : '';
@@ -191,6 +192,15 @@ export function signedByHmac(xml: string, name: string, by: TestKey): string {
   return signer.getSignedXml();
 }
 
+/** Whether the one signature of a message is its root's, by this certificate, as a provider would find. */
+export function isSignedBy(xml: string, certificate: string): boolean {
+  const signature = /<(?:\w+:)?Signature[ >].*<\/(?:\w+:)?Signature>/s.exec(xml)?.[0];
+  if (signature === undefined) return false;
+  const verifier = new SignedXml({ publicCert: certificate });
+  verifier.loadSignature(signature);
+  return verifier.checkSignature(xml) && verifier.getSignedReferences().length === 1;
+}
+
 export const encode = (xml: string) => Buffer.from(xml).toString('base64');
 
 export interface LogoutAnswer {
@@ -217,7 +227,9 @@ export function logoutRequest(issuer: string, sloUrl: string, ask: LogoutAnswer 
 /** The query of a message by redirect. @param by undefined for an unsigned one */
 export function redirected(xml: string, by: TestKey | undefined, relayState?: string): string {
   let query = `SAMLRequest=${encodeURIComponent(deflateRawSync(xml).toString('base64'))}`;
-  if (relayState !== undefined) query += `&RelayState=${encodeURIComponent(relayState)}`;
+  // A browser escapes an apostrophe on the way, which would not be what was signed.
+  if (relayState !== undefined)
+    query += `&RelayState=${encodeURIComponent(relayState).replaceAll("'", '%27')}`;
   if (!by) return query;
   query += `&SigAlg=${encodeURIComponent(RSA_SHA256)}`;
   return `${query}&Signature=${encodeURIComponent(createSign('RSA-SHA256').update(query).sign(by.key, 'base64'))}`;

@@ -135,6 +135,22 @@ describe('a joiner', () => {
     });
   });
 
+  test('has a session no longer than the provider says', async () => {
+    const tenant = await rig.createTenant();
+    expect((await tenant.signIn({ sessionNotOnOrAfter: 1_800_000 })).status).toBe(303);
+    const [session] = await tenant.query<{ seconds: string }>(
+      'select extract(epoch from expires_at - created_at) as seconds from session',
+    );
+    expect(Number(session?.seconds)).toBeGreaterThan(1_700);
+    expect(Number(session?.seconds)).toBeLessThan(1_801);
+    await expectRefused(
+      tenant,
+      'assertion_expired',
+      () => tenant.signIn({ sessionNotOnOrAfter: -61_000 }),
+      await tenant.made(),
+    );
+  });
+
   test('may sign in again: one member, another session', async () => {
     const tenant = await rig.createTenant();
     expect((await tenant.signIn()).status).toBe(303);
@@ -178,6 +194,8 @@ describe('a joiner', () => {
     );
   });
 });
+
+const manyGroups = (count: number) => Array.from({ length: count }, (_, i) => `Group ${'x'.repeat(20)} ${i}`);
 
 const newUuid = () => crypto.randomUUID();
 
@@ -268,64 +286,64 @@ describe('what an answer must be', () => {
     ],
     [
       'without a comment in the name',
-      'idp_answer_invalid',
+      'message_malformed',
       { nameId: 'admin@a.com.evil.com' },
       (xml) => xml.replace('admin@a.com.evil.com', 'admin@a.com<!---->.evil.com'),
     ],
     [
       'without a comment in an attribute',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('ada@example.com', 'ada@example.com<!-- -->.evil.com'),
     ],
     [
       'without a comment in its digest',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('<ds:DigestValue>', '<ds:DigestValue><!--x-->'),
     ],
-    ['without CDATA', 'idp_answer_invalid', {}, (xml) => xml.replace('subject-1', '<![CDATA[subject-1]]>')],
+    ['without CDATA', 'message_malformed', {}, (xml) => xml.replace('subject-1', '<![CDATA[subject-1]]>')],
     [
       'without processing instructions',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('subject-1', 'subject<?x y?>-1'),
     ],
     [
       'without an external entity',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => `<!DOCTYPE r [<!ENTITY x SYSTEM "file:///etc/passwd">]>${xml.replace('subject-1', '&x;')}`,
     ],
     [
       'without laughs',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) =>
         `<!DOCTYPE r [<!ENTITY a "ha">${[...'bcdefghijk'].map((n, i) => `<!ENTITY ${n} "${`&${'abcdefghij'[i]};`.repeat(10)}">`).join('')}]>${xml.replace('subject-1', '&k;')}`,
     ],
     [
       'without unknown entities',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('subject-1', 'subject&nbsp;1'),
     ],
-    ['well-formed', 'idp_answer_invalid', {}, (xml) => xml.replace('</saml:NameID>', '')],
+    ['well-formed', 'message_malformed', {}, (xml) => xml.replace('</saml:NameID>', '')],
     [
       'without stray end tags',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('</saml:NameID>', '</x></saml:NameID>'),
     ],
     [
       'without attributes that stand twice',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) => xml.replace('Version="2.0"', 'Version="2.0" Version="2.0"'),
     ],
     [
       'shallow',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       (xml) =>
         xml.replace(
@@ -335,18 +353,18 @@ describe('what an answer must be', () => {
     ],
     [
       'a response',
-      'idp_answer_invalid',
+      'message_malformed',
       {},
       () => `<samlp:LogoutRequest xmlns:samlp="${PROTOCOL}" ID="_1" Version="2.0"/>`,
     ],
     [
       'with a sign-in',
-      'idp_answer_invalid',
+      'message_malformed',
       { before: (xml) => xml.replace(/<saml:AuthnStatement.*<\/saml:AuthnStatement>/s, '') },
     ],
     [
       'with conditions',
-      'idp_answer_invalid',
+      'message_malformed',
       { before: (xml) => xml.replace(/<saml:Conditions.*<\/saml:Conditions>/s, '') },
     ],
     [
@@ -356,7 +374,7 @@ describe('what an answer must be', () => {
     ],
     [
       'with times',
-      'idp_answer_invalid',
+      'message_malformed',
       { before: (xml) => xml.replaceAll(/NotOnOrAfter="[^"]+"/g, 'NotOnOrAfter="soon"') },
     ],
     ['of a bearer', 'recipient_mismatch', { before: (xml) => xml.replace('cm:bearer', 'cm:sender-vouches') }],
@@ -373,10 +391,27 @@ describe('what an answer must be', () => {
       (xml) => xml.replace(/<saml:Assertion.*<\/saml:Assertion>/s, '<saml:EncryptedAssertion/>'),
     ],
     [
-      'small',
-      'too_large',
-      { attributes: { groups: Array.from({ length: 9_000 }, (_, i) => `Group ${'x'.repeat(20)} ${i}`) } },
+      'of the provider in the assertion as well',
+      'issuer_mismatch',
+      {
+        before: (xml) => xml.replace(/(<saml:Assertion[^>]*><saml:Issuer>)[^<]+/, '$1https://other.example'),
+      },
     ],
+    [
+      'not SHA-1 with another digest',
+      'algorithm_not_allowed',
+      { signatureAlgorithm: 'http://www.w3.org/2000/09/xmldsig#rsa-sha1' },
+    ],
+    [
+      'without conditions that are not known',
+      'message_malformed',
+      {
+        before: (xml) =>
+          xml.replace('<saml:AudienceRestriction>', '<saml:Condition/><saml:AudienceRestriction>'),
+      },
+    ],
+    ['small', 'too_large', { attributes: { groups: manyGroups(3_800) } }],
+    ['smaller than any form', 'too_large', { attributes: { groups: manyGroups(9_000) } }],
   ];
   for (const [name, reason, answer, change] of cases) {
     test(`${name}; else ${reason}`, async () => {
@@ -389,7 +424,7 @@ describe('what an answer must be', () => {
   test('base64', async () => {
     const tenant = await rig.createTenant();
     for (const SAMLResponse of ['', '%%%', 'PHg-', `${encode('<x/>')}=====`, encode('\u0000')]) {
-      await expectRefused(tenant, 'idp_answer_invalid', async () => {
+      await expectRefused(tenant, 'message_malformed', async () => {
         const browser = rig.openBrowser();
         const { relayState } = await tenant.begin(browser);
         return browser.post(tenant.acsUrl, { SAMLResponse, RelayState: relayState });
@@ -534,7 +569,7 @@ describe('certificates', () => {
       database.db,
       testCredentials,
       { tenantId: tenant.tenantId, id: connection.id },
-      { proved: { issuer: ISSUER, settings: read } },
+      { proved: { issuer: ISSUER, settings: read, from: connection } },
       'test',
     );
     const before = await tenant.made();
@@ -550,6 +585,63 @@ describe('certificates', () => {
     });
     expect(reply.status, reply.text).toBe(303);
   });
+});
+
+describe('what providers send in their own ways is taken', () => {
+  const ways: Record<string, [answer: Parameters<RigTenant['signIn']>[0], change?: (xml: string) => string]> =
+    {
+      'indented, with line ends of Windows': [
+        { sign: 'both', before: (xml) => xml.replaceAll('><', '>\r\n  <') },
+        (xml) => `<?xml version="1.0" encoding="UTF-8"?>\r\n${xml}\r\n`,
+      ],
+      'with other prefixes and none': [
+        {
+          sign: 'response',
+          before: (xml) =>
+            xml
+              .replaceAll('samlp:', 'p2:')
+              .replaceAll('saml:', '')
+              .replaceAll('xmlns:samlp=', 'xmlns:p2=')
+              .replaceAll('xmlns:saml=', 'xmlns='),
+        },
+      ],
+      'with typed values and prefixes that are kept': [
+        {
+          sign: 'both',
+          before: (xml) =>
+            xml.replaceAll(
+              '<saml:AttributeValue>',
+              '<saml:AttributeValue xmlns:xs="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="xs:string">',
+            ),
+        },
+      ],
+      'with the line ends of Java in base64': [
+        {},
+        (xml) => xml.replace(/(<ds:SignatureValue>[^<]{76})/, '$1&#13;\n'),
+      ],
+      'without saying which certificate': [{}, (xml) => xml.replace(/<ds:KeyInfo>.*<\/ds:KeyInfo>/s, '')],
+      'used once, by its own words': [
+        { before: (xml) => xml.replace('</saml:Conditions>', '<saml:OneTimeUse/></saml:Conditions>') },
+      ],
+      'with characters of all kinds': [
+        {
+          nameId: 'subject-1',
+          attributes: { email: ['ada@example.com'], note: ['a&#13;b&#10;c&#9;d &#x1F600; é &lt;&amp;&gt;'] },
+        },
+      ],
+    };
+  for (const [name, [answer, change]] of Object.entries(ways)) {
+    test(name, async () => {
+      const tenant = await rig.createTenant();
+      const reply = await tenant.signIn(answer, change);
+      const refused = await tenant.query(`select detail from audit_entry where action = 'sign_in.refused'`);
+      expect(refused).toEqual([]);
+      expect(reply.status).toBe(303);
+      expect(
+        await tenant.count(`mirror_user where email = 'ada@example.com' and doc->>'sub' = 'subject-1'`),
+      ).toBe(1);
+    });
+  }
 });
 
 test('a transient name signs in where an attribute says who it is', async () => {
