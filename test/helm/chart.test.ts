@@ -177,7 +177,8 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
       expect(container.livenessProbe.httpGet).toEqual({ path: '/livez', port: 'http' });
       expect(container.readinessProbe.httpGet).toEqual({ path: '/readyz', port: 'http' });
       expect(container.ports[0]).toMatchObject({ name: 'http', containerPort: 8080 });
-      expect(Boolean(container.lifecycle)).toBe(component === 'api');
+      const drain = { name: 'LOCKSTEP_DRAIN_SECONDS', value: component === 'api' ? '5' : '0' };
+      expect(container.env).toContainEqual(drain);
       const budget = only(manifests, 'PodDisruptionBudget').find((b) => b.metadata.name === metadata.name);
       expect(found(budget?.spec.selector.matchLabels).map((p) => p.name)).toEqual([metadata.name]);
       // 5 s before the stop, 10 s for requests, 20 s for what does not close.

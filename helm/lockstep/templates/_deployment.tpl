@@ -76,6 +76,8 @@ spec:
           args: [start, --roles, {{ $role }}]
           env:
             {{- include "lockstep.env" (dict "root" $ "inline" (include "lockstep.fullname" $)) | nindent 12 }}
+            - name: LOCKSTEP_DRAIN_SECONDS
+              value: {{ $set.drainSeconds | default 0 | quote }}
             {{- if eq $role "api" }}
             {{- if or $.Values.operatorKey.existingSecret $.Values.operatorKey.value }}
             - name: LOCKSTEP_OPERATOR_KEY
@@ -102,10 +104,6 @@ spec:
             periodSeconds: 5
             timeoutSeconds: 4
             failureThreshold: 2
-          {{- with $set.preStopSeconds }}
-          lifecycle:
-            preStop: { exec: { command: [sleep, {{ . | quote }}] } }
-          {{- end }}
           resources:
             {{- toYaml $set.resources | nindent 12 }}
       {{- include "lockstep.volumes" $ | nindent 6 }}
