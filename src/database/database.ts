@@ -134,6 +134,12 @@ function giveBackDead(pool: pg.Pool): void {
   });
 }
 
+/**
+ * A process that is stopped in the middle of a transaction (SIGSTOP, a frozen machine, a host that is gone) holds its
+ * locks, a lane's among them, until the server ends its connection. Below the 10 s within which a lane goes on elsewhere.
+ */
+export const STOPPED_MS = 6_000;
+
 async function inTransaction<T>(
   pool: pg.Pool,
   tenantId: string,
@@ -143,7 +149,8 @@ async function inTransaction<T>(
   const client = await pool.connect();
   let broken: Error | undefined;
   try {
-    await client.query(options.snapshot ? 'begin isolation level repeatable read read only' : 'begin');
+    const begin = options.snapshot ? 'begin isolation level repeatable read read only' : 'begin';
+    await client.query(`${begin}; set local idle_in_transaction_session_timeout = ${STOPPED_MS}`);
     await client.query({
       name: 'set_tenant',
       text: `select set_config('lockstep.tenant', $1, true)`,

@@ -91,6 +91,7 @@ create table directory_token (
   created_at timestamptz not null default now()
 );
 create index directory_token_of_directory on directory_token (directory_id);
+create index directory_token_given on directory_token (directory_id, expires_at) where client_id is null and revoked_at is null;
 create index directory_token_of_client on directory_token (client_id, expires_at) where client_id is not null;
 
 -- A key of /v1; without a tenant it is an operator's.

@@ -2,7 +2,9 @@
  * Makes changes effective within a transaction that holds their tenant's lane: loads the facts, converges, writes the
  * differences, marks exactly these changes applied. The lane calls it for a batch, a sign-in for its one change.
  */
+
 import type pg from 'pg';
+import { STOPPED_MS } from '../database/database.ts';
 import { converge, rowsOf } from './converge.ts';
 import { type Facts, loadFacts } from './facts.ts';
 import type { Applied } from './lifecycle.ts';
@@ -10,7 +12,8 @@ import type { ChangeRow } from './statements.ts';
 
 /** With plans for index probes only: prepared while the tables are small, others would stay when they have grown. */
 export const BEGIN =
-  'begin; set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off';
+  `begin; set local idle_in_transaction_session_timeout = ${STOPPED_MS}; ` +
+  'set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off';
 
 export interface Effect {
   facts: Facts;

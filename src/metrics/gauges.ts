@@ -36,8 +36,9 @@ const PATIENCE_MS = 3_000;
 /** How long facts count as fresh at least; see remembered.ts. */
 const FRESH_MS = 1_000;
 
-// One scan of change_committed (partial: not yet effective), one count of change_parked, the small mismatch table, and
-// role_grant_owner (partial: a few a tenant) with their members.
+// One scan of change_committed (partial: not yet effective), one count of change_parked, the small mismatch table,
+// role_grant_owner (partial: a few a tenant) with their members, and directory_token_given (partial: those that no client
+// bought; a few a directory).
 const FACTS = `
   select c.unapplied, c.oldest, c.oldest_leaver,
     (select count(*) from change where state = 'parked') as parked,
@@ -59,7 +60,16 @@ const FACTS = `
     (select count(*) from
       (select from role_grant g join member m on m.id = g.member_id
        where g.role = 'owner' and g.origin = 'operator'
-       group by g.tenant_id having not bool_or(m.status = 'active')) t) as ownerless
+       group by g.tenant_id having not bool_or(m.status = 'active')) t) as ownerless,
+    (select extract(epoch from min(e.last)) from (
+       select max(coalesce(c.expires_at, 'infinity')) as last from (
+         select directory_id, expires_at from directory_token
+         where client_id is null and revoked_at is null
+         union all
+         select directory_id, expires_at from directory_client where revoked_at is null) c
+       join directory d on d.id = c.directory_id and d.paused_at is null
+       group by c.directory_id) e
+     where e.last < 'infinity' and e.last > now() - interval '30 days') as token_expiry
   from (select count(*) as unapplied, extract(epoch from min(committed_at)) as oldest,
       extract(epoch from min(source_at) filter (where class = 0)) as oldest_leaver
     from change where state in ('pending', 'spread')) c`;
@@ -75,6 +85,7 @@ export interface Facts {
   held: { reason: string; count: number }[];
   mismatches: { kind: string; state: string; count: number }[];
   ownerless: string;
+  token_expiry: string | null;
 }
 
 /** @returns a function that gives the election back */
@@ -126,6 +137,11 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
       'lockstep_unapplied_changes',
       'Changes that are not yet effective, parked ones apart. Exported by one elected process',
       (row) => row.unapplied,
+    );
+    single(
+      'lockstep_token_expiry_timestamp_seconds',
+      'When the first directory that is not paused will have no live token or client left, as Unix time; absent where all are endless, and 30 days after the end. Exported by one elected process',
+      (row) => row.token_expiry,
     );
     single(
       'lockstep_parked_changes',

@@ -96,9 +96,14 @@ function onRedis(url: string, name: QueueName, onError: (error: Error) => void):
       () => {},
     );
   });
+  // Asked before it has connected for the first time, it would say that it is away.
+  const tried = new Promise<void>((resolve) => {
+    for (const event of ['ready', 'error', 'close']) client.once(event, () => resolve());
+  });
   const cut = new WeakMap<Consumer, () => void>();
   return {
     async probe() {
+      await within(PROBE_MS, tried);
       // Asked of the server that has the queue: in a cluster any other may answer while that one is away.
       await within(PROBE_MS, client.exists(`${PREFIX}:${name}:meta`));
     },

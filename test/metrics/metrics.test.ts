@@ -247,3 +247,41 @@ test('GET /metrics speaks the text format, without a tenant in any label', async
   await metrics.close();
   await db.close();
 });
+
+test('the first directory to be without a live token is told beforehand, and endless tokens say nothing', async () => {
+  const own = await openTestDatabase();
+  const name = 'lockstep_token_expiry_timestamp_seconds';
+  const expiry = async () => {
+    // What was read lately is exported again for a second.
+    const fresh = openMetrics({ db: own.db, isElected: () => true });
+    const value = (await scrape(fresh)).get(name);
+    await fresh.close();
+    return value;
+  };
+  try {
+    const lane = await createTestLane(own.db);
+    expect(await expiry(), 'endless').toBe(undefined);
+    const ends = (seconds: number) =>
+      own.db.tenant(lane.tenantId, (client) =>
+        client.query('update directory_token set expires_at = to_timestamp($1)', [seconds]),
+      );
+    const soon = Math.floor(Date.now() / 1000) + 3_600;
+    await ends(soon);
+    await createTestLane(own.db);
+    expect(await expiry(), 'of two directories the first').toBe(soon);
+    await ends(soon - 7_200);
+    expect(await expiry(), 'over already').toBe(soon - 7_200);
+    await own.db.tenant(lane.tenantId, (client) =>
+      client.query(
+        `insert into directory_token (id, tenant_id, directory_id, digest, expires_at)
+         select gen_random_uuid(), tenant_id, directory_id, digest, to_timestamp($1) from directory_token`,
+        [soon],
+      ),
+    );
+    expect(await expiry(), 'replaced by a later one').toBe(soon);
+    await own.db.tenant(lane.tenantId, (client) => client.query('update directory set paused_at = now()'));
+    expect(await expiry(), 'paused').toBe(undefined);
+  } finally {
+    await own.drop();
+  }
+});
