@@ -177,7 +177,7 @@ export async function soak(options: SoakOptions): Promise<SoakSummary> {
       ],
     });
     checks.push(...(await checkMembers(backend, tenants)));
-    checks.push(await checkSessions(backend, tenants));
+    checks.push(await checkSessions(backend, postgres.sql, tenants));
     checks.push(
       ...(await checkLedger(
         postgres.sql,

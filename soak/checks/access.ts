@@ -2,6 +2,7 @@
  * Access at the end, from outside: members against the simulated directories, what the directories were told against what
  * they have, what the product itself calls a mismatch, and whether sessions are as good as the people they are of.
  */
+import type pg from 'pg';
 import type { Member } from '../../src/demo/outside.ts';
 import type { Backend } from '../backend.ts';
 import type { Tenant } from '../tenant.ts';
@@ -76,8 +77,17 @@ export async function checkReported(
   };
 }
 
-export async function checkSessions(backend: Backend, tenants: readonly Tenant[]): Promise<Check> {
-  const violations: string[] = [];
+export async function checkSessions(
+  backend: Backend,
+  sql: pg.Pool,
+  tenants: readonly Tenant[],
+): Promise<Check> {
+  // Before anything is refreshed. Introspection looks at the member as well, so that only the rows show an end that was missed.
+  const open = await sql.query<{ id: string; status: string }>(
+    `select s.id, m.status from session s join member m on m.id = s.member_id
+     where s.revoked_at is null and s.expires_at > now() and m.status <> 'active'`,
+  );
+  const violations = open.rows.map((s) => `session ${s.id} has not ended, and its member is ${s.status}`);
   const seen = { out: 0, in: 0, 'out meanwhile': 0 };
   const introspect = (token: string) =>
     backend.call<{ active: boolean; roles?: string[] }>('POST', '/sessions/introspect', { token });
