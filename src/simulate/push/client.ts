@@ -11,7 +11,7 @@ import {
   type Organisation,
   subjects,
 } from './organisation.ts';
-import { type Answer, openWire, type WireOptions } from './wire.ts';
+import { type Answer, openWire, PushFailed, type WireOptions } from './wire.ts';
 
 export interface Write {
   method: string;
@@ -51,6 +51,12 @@ export interface ScimClient {
 
 export type ClientOptions = Omit<WireOptions, 'userAgent'> & {
   onAcknowledged?: ((acknowledged: Acknowledged) => void) | undefined;
+  /**
+   * Asked after a push that was not acknowledged, and waited for: true pushes again what the organisation says by then, its
+   * lookups first, as the next provisioning cycle does. Default: once only.
+   * @param tries made so far
+   */
+  again?: ((failure: PushFailed, tries: number) => Promise<boolean>) | undefined;
 };
 
 /** Sends one request of a push; writes are kept for the report. @throws PushFailed */
@@ -98,7 +104,14 @@ export function openClient(dialect: Dialect, options: ClientOptions): ScimClient
         writes.push({ method, path, sentAt: answer.sentAt, acknowledgedAt: answer.answeredAt });
       return answer;
     };
-    await dialect.push(send, organisation, operation);
+    for (let tries = 1; ; tries += 1) {
+      try {
+        await dialect.push(send, organisation, operation);
+        break;
+      } catch (error) {
+        if (!(error instanceof PushFailed) || !(await options.again?.(error, tries))) throw error;
+      }
+    }
     const acknowledged: Acknowledged = {
       operation,
       writes,
