@@ -27,7 +27,7 @@ export interface Session {
 export interface Rules {
   readonly roleMappings: readonly RoleMapping[];
   readonly sessions: readonly Session[];
-  /** Acknowledged replacements, which the audit trail must have. */
+  /** Acknowledged replacements by a set that differs, which the audit trail must have. */
   readonly replaced: { roleMappings: number; claimMappings: number };
   /** Whether it cannot be known which of two sign-ins' claims hold: one was refused after an answer had been lost. */
   uncertain(key: string): boolean;
@@ -188,8 +188,8 @@ export async function openRules(options: RulesOptions): Promise<Rules> {
           next.push({ group, role });
         }
         await backend.call('PUT', `${at}/role-mappings`, next);
+        if (JSON.stringify(next) !== JSON.stringify(roleMappings)) replaced.roleMappings += 1;
         roleMappings = next;
-        replaced.roleMappings += 1;
       }),
     changeClaimMappings: () =>
       alone(async () => {
@@ -197,8 +197,8 @@ export async function openRules(options: RulesOptions): Promise<Rules> {
           random.next() < 0.6 ? [{ claim: 'groups', value: CLAIM_VALUES[n] ?? '', role }] : [],
         );
         await backend.call('PUT', `${at}/claim-mappings`, next);
+        if (JSON.stringify(next) !== JSON.stringify(claimMappings)) replaced.claimMappings += 1;
         claimMappings = next;
-        replaced.claimMappings += 1;
       }),
     signIn(person, way) {
       const groups = random.sample(CLAIM_VALUES, random.below(3));
