@@ -183,7 +183,8 @@ export async function pulledTenant(options: PulledOptions): Promise<PulledTenant
       for (let i = truth.journal.length - 1; i >= 0; i -= 1) {
         const entry = truth.journal[i];
         if (!entry || !('user' in entry) || entry.user !== n) continue;
-        if (/suspended|removed|erased/.test(entry.kind)) return entry.at;
+        // A pull may see it, and end the sessions, long after the person is back.
+        if (/suspended|removed|erased/.test(entry.kind)) return Number.POSITIVE_INFINITY;
       }
       return 0;
     },

@@ -203,6 +203,8 @@ export async function pushedTenant(options: PushedOptions): Promise<Tenant> {
       const owners = new Map<string, string>();
       const differences = people.flatMap((want) => {
         const member = byUser.get(want.user);
+        // Deleted before the lane came to the joining: nobody's member.
+        if (!member && want.status === 'removed') return [];
         const other = member && owners.get(member.id);
         if (member) owners.set(member.id, want.email);
         if (other !== undefined) return [`${want.email} and ${other} are one member`];

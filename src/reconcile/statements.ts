@@ -23,8 +23,8 @@ export const TAKE = `
   where r.id = (
     select o.id from reconciliation o join directory d on d.id = o.directory_id
     where o.directory_id = $1 and d.connector is null and o.state in ('waiting', 'running', 'approved', 'applying')
-      and coalesce(o.lease_until < now(), true)
-    order by o.id limit 1 for update of o skip locked)
+    order by o.id limit 1 for update of o)
+    and coalesce(r.lease_until < now(), true)
   returning id`;
 
 export const BEAT = `update reconciliation set lease_until = now() + $3 * interval '1 millisecond', rows = $4
