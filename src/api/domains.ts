@@ -34,7 +34,7 @@ const domainSchema = z
   })
   .meta({ id: 'Domain' });
 
-export function domainRoutes({ db, resolver, queue }: ApiOptions): Route[] {
+export function domainRoutes({ db, resolver }: ApiOptions): Route[] {
   return [
     route({
       method: 'post',
@@ -67,17 +67,14 @@ export function domainRoutes({ db, resolver, queue }: ApiOptions): Route[] {
       path: '/tenants/{tenant}/domains/{use}/{name}/verify',
       id: 'verifyDomain',
       summary: 'Look for the record now',
+      description: 'Whom a proved domain ties is decided when they are converged, or sign in, next.',
       scope: 'domains:write',
       answers: { 200: { description: 'The name is proved', schema: domainSchema } },
       async handle({ tenant, actor, params }) {
         const at = named(params);
         if (!at) return notFound('domain');
         const proved = await proveDomain(db, resolver, tenant.id, at, actor);
-        // Whom a proved domain ties is decided anew when they are converged next.
-        if (proved.outcome === 'proved') {
-          queue.wake(tenant.id);
-          return reply(200, shown(proved.domain));
-        }
+        if (proved.outcome === 'proved') return reply(200, shown(proved.domain));
         if (proved.outcome === 'not_found') return notFound('domain');
         if (proved.outcome === 'taken') {
           return conflict(

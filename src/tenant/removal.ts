@@ -76,15 +76,15 @@ export async function removeTenant(
   actor: string,
 ): Promise<Removed> {
   return db.tenant(tenantId, async (client): Promise<Removed> => {
-    const directories = await directoryIds(client);
-    await lockWriters(client, directories);
-    // With the lane locked no directory can come; one that came since the list above has an unlocked writer.
+    const sources = await sourceIds(client);
+    await lockWriters(client, sources);
+    // With the lane locked no source can come; one that came since the list above has an unlocked writer.
     await client.query('select from lane where tenant_id = $1 for update', [tenantId]);
-    const came = (await directoryIds(client)).some((id) => !directories.includes(id));
+    const came = (await sourceIds(client)).some((id) => !sources.includes(id));
     const plan = await tenantPlan(client, tenantId);
     if (!plan) return { outcome: 'not_found' };
     if (plan.hash !== hash || came) return { outcome: 'stale', plan };
-    await deleteMirror(client, directories);
+    await deleteMirror(client, sources);
     await client.query('delete from change where tenant_id = $1', [tenantId]);
     await client.query('delete from mismatch where tenant_id = $1', [tenantId]);
     await client.query(
@@ -104,8 +104,11 @@ async function lockWriters(client: pg.PoolClient, directories: string[]): Promis
   }
 }
 
-async function directoryIds(client: pg.PoolClient): Promise<string[]> {
-  const { rows } = await client.query<{ id: string }>('select id from directory order by id');
+/** Whatever has users in the mirror: directories, and connections with those who sign in there. */
+async function sourceIds(client: pg.PoolClient): Promise<string[]> {
+  const { rows } = await client.query<{ id: string }>(
+    'select id from directory union select id from connection order by id',
+  );
   return rows.map((r) => r.id);
 }
 
@@ -143,6 +146,7 @@ async function tenantPlan(client: pg.PoolClient, tenantId: string): Promise<Remo
   const { rows } = await client.query<Record<string, string>>(
     `select
        (select count(*) from directory where tenant_id = $1) as directories,
+       (select count(*) from connection where tenant_id = $1) as connections,
        (select count(*) from mirror_user where tenant_id = $1) as users,
        (select count(*) from mirror_group where tenant_id = $1) as groups,
        (select count(*) from member where tenant_id = $1) as members,

@@ -113,14 +113,17 @@ test('deleting a tenant takes everything but the audit trail and the events, and
     await l.settle();
     await l.join({ userName: 'bob' });
   }
+  const signedIn = await lane.signIn(await lane.connect(), { subject: 'eve' });
+  expect(signedIn.outcome).toBe('ok');
   const key = await api.bound(lane.tenantId, ['members:read']);
   const tenantPath = `/tenants/${lane.tenantId}`;
   const plan = await api.operator('DELETE', tenantPath);
   expect(plan.body.counts).toEqual({
     directories: 1,
-    users: 2,
+    connections: 1,
+    users: 3,
     groups: 1,
-    members: 1,
+    members: 2,
     roleMappings: 1,
     keys: 1,
   });
