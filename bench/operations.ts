@@ -3,7 +3,7 @@
  * Plain RFC 7644 in the spelling that all of them understand (lower-case `op`, one operation a request).
  */
 import type { Plan } from './generator.ts';
-import { type Ground, type GroupedGround, USER } from './seed.ts';
+import { type Filled, type Ground, type GroupedGround, USER } from './seed.ts';
 
 export function patchBody(...operations: unknown[]): string {
   return JSON.stringify({
@@ -84,4 +84,18 @@ export function listDeep(ground: Ground, users: number): Plan {
     headers: ground.headers,
     expect: [200],
   };
+}
+
+/** What an identity provider sends when somebody leaves. @throws Error when it is refused */
+export async function patchInactive(port: number, tenant: Filled, id: string): Promise<void> {
+  const response = await fetch(`http://127.0.0.1:${port}${tenant.path}/Users/${id}`, {
+    method: 'PATCH',
+    headers: tenant.headers,
+    body: JSON.stringify({
+      schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'],
+      Operations: [{ op: 'replace', value: { active: false } }],
+    }),
+  });
+  if (!response.ok) throw new Error(`PATCH active: ${response.status} ${await response.text()}`);
+  await response.body?.cancel();
 }

@@ -230,3 +230,12 @@ export async function untilEffective(postgres: BenchPostgres, tenantId?: string)
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 }
+
+/** Changes of a tenant that are not yet effective. */
+export async function pendingChanges(postgres: BenchPostgres, tenantId: string): Promise<number> {
+  const { rows } = await postgres.sql.query<{ n: string }>(
+    `select count(*) as n from change where tenant_id = $1 and state = 'pending'`,
+    [tenantId],
+  );
+  return Number(rows[0]?.n ?? 0);
+}

@@ -5,8 +5,9 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench, Section } from '../bench.ts';
+import { patchInactive } from '../operations.ts';
 import { amount, median } from '../report.ts';
-import { copyPeople, type Filled, untilEffective } from '../seed.ts';
+import { copyPeople, type Filled, pendingChanges, untilEffective } from '../seed.ts';
 
 const TARGET_SECONDS = 1;
 const LEAVERS = 10;
@@ -30,10 +31,10 @@ export const leaver: Section = {
     const seconds: number[] = [];
     const behind: number[] = [];
     // The lane has begun when the first batch is through.
-    while ((await pending(bench, target.tenantId)) >= backlog) await sleep(20);
+    while ((await pendingChanges(bench.postgres, target.tenantId)) >= backlog) await sleep(20);
     for (const person of staff.people) {
       bench.note(`leaver ${seconds.length + 1} of ${LEAVERS}`);
-      const left = await pending(bench, target.tenantId);
+      const left = await pendingChanges(bench.postgres, target.tenantId);
       const sentAt = performance.timeOrigin + performance.now();
       await patchInactive(lockstep.port, staff, person.id);
       seconds.push(((await suspendedAt(bench, staff, person.id)) - sentAt) / 1000);
@@ -69,27 +70,6 @@ export const leaver: Section = {
     });
   },
 };
-
-async function pending(bench: Bench, tenantId: string): Promise<number> {
-  const { rows } = await bench.postgres.sql.query<{ n: string }>(
-    `select count(*) as n from change where tenant_id = $1 and state = 'pending'`,
-    [tenantId],
-  );
-  return Number(rows[0]?.n ?? 0);
-}
-
-async function patchInactive(port: number, tenant: Filled, id: string): Promise<void> {
-  const response = await fetch(`http://127.0.0.1:${port}${tenant.path}/Users/${id}`, {
-    method: 'PATCH',
-    headers: tenant.headers,
-    body: JSON.stringify({
-      schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'],
-      Operations: [{ op: 'replace', value: { active: false } }],
-    }),
-  });
-  if (!response.ok) throw new Error(`PATCH active: ${response.status} ${await response.text()}`);
-  await response.body?.cancel();
-}
 
 async function suspendedAt(bench: Bench, tenant: Filled, userId: string): Promise<number> {
   for (const until = Date.now() + 60_000; Date.now() < until; await sleep(5)) {

@@ -6,9 +6,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Bench, Section } from '../bench.ts';
 import type { Lockstep } from '../lockstep.ts';
-import { postUser } from '../operations.ts';
+import { patchInactive, postUser } from '../operations.ts';
 import { amount, median, percentile } from '../report.ts';
-import { copyPeople, type Filled, untilEffective } from '../seed.ts';
+import { copyPeople, type Filled, pendingChanges, untilEffective } from '../seed.ts';
 
 const TIMES_IDLE = 3;
 const FLOOR_MS = 250;
@@ -73,7 +73,9 @@ async function besideBacklogs(bench: Bench, lockstep: Lockstep): Promise<void> {
   await signIns(lockstep, beside, 0, 20);
   const other = await lockstep.createTenant(bench.slug());
   await backlog(bench, other, copies);
-  const whileOther = await signIns(lockstep, beside, 20, people, () => pending(bench, other.tenantId));
+  const whileOther = await signIns(lockstep, beside, 20, people, () =>
+    pendingChanges(bench.postgres, other.tenantId),
+  );
   add(`another tenant works off ${name}`, whileOther, idleP99);
   await untilEffective(bench.postgres);
 
@@ -81,12 +83,14 @@ async function besideBacklogs(bench: Bench, lockstep: Lockstep): Promise<void> {
   const same = await staff();
   await signIns(lockstep, same, 0, 20);
   await backlog(bench, same, copies);
-  const whileSame = await signIns(lockstep, same, 20, people, () => pending(bench, same.tenantId));
+  const whileSame = await signIns(lockstep, same, 20, people, () =>
+    pendingChanges(bench.postgres, same.tenantId),
+  );
   add(`the same tenant works off ${name}`, whileSame, idleP99);
   bench.report.add({
     section: signIn.name,
     name: 'changes still before the last of them',
-    value: await pending(bench, same.tenantId),
+    value: await pendingChanges(bench.postgres, same.tenantId),
     unit: 'changes',
   });
   await untilEffective(bench.postgres);
@@ -165,7 +169,7 @@ async function backlog(
     pending: true,
     strangers: true,
   });
-  while ((await pending(bench, target.tenantId)) >= 10_000 * copies) await sleep(20);
+  while ((await pendingChanges(bench.postgres, target.tenantId)) >= 10_000 * copies) await sleep(20);
 }
 
 /**
@@ -200,27 +204,6 @@ async function signInOf(lockstep: Lockstep, tenant: Filled, email: string): Prom
     { subject: email, email },
   );
   return accessToken;
-}
-
-async function pending(bench: Bench, tenantId: string): Promise<number> {
-  const { rows } = await bench.postgres.sql.query<{ n: string }>(
-    `select count(*) as n from change where tenant_id = $1 and state = 'pending'`,
-    [tenantId],
-  );
-  return Number(rows[0]?.n ?? 0);
-}
-
-async function patchInactive(port: number, tenant: Filled, id: string): Promise<void> {
-  const response = await fetch(`http://127.0.0.1:${port}${tenant.path}/Users/${id}`, {
-    method: 'PATCH',
-    headers: tenant.headers,
-    body: JSON.stringify({
-      schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'],
-      Operations: [{ op: 'replace', value: { active: false } }],
-    }),
-  });
-  if (!response.ok) throw new Error(`PATCH active: ${response.status} ${await response.text()}`);
-  await response.body?.cancel();
 }
 
 /** @returns when the first answer that says no was there, in milliseconds since 1970 */
