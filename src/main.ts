@@ -30,6 +30,16 @@ program
   .action(async (options) => (await import('./cli/migrate.ts')).runMigrate(options));
 
 program
+  .command('rotate-key')
+  .description(
+    'seal stored secrets again by LOCKSTEP_ENCRYPTION_KEY; 1: some are still sealed by another key',
+  )
+  .option('--json', 'the outcome as JSON')
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/rotate-key.ts')).runRotateKey(options);
+  });
+
+program
   .command('doctor')
   .description('check what Lockstep needs: Node.js, configuration, database, roles, queue, port')
   .option(

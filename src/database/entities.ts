@@ -212,12 +212,12 @@ export const SigningKey = defineEntity({
   },
 });
 
-export const KeyCheck = defineEntity({
-  name: 'KeyCheck',
-  tableName: 'key_check',
+export const Deployment = defineEntity({
+  name: 'Deployment',
+  tableName: 'deployment',
   properties: {
     id: p.boolean().primary().default(true),
-    sealed: p.blob(),
+    digestKey: p.blob(),
     createdAt: createdAt(),
   },
 });
@@ -798,7 +798,7 @@ export const entities = [
   SignInAttempt,
   SaidOnce,
   SigningKey,
-  KeyCheck,
+  Deployment,
   Product,
   LoggedScimRequest,
   PullState,

@@ -201,10 +201,11 @@ create table signing_key (
   created_at timestamptz not null default now()
 );
 
--- A known text, sealed by the first process of the deployment: whoever cannot open it has another encryption key.
-create table key_check (
+-- The deployment: one row, written by its first process. Whoever cannot open digest_key has another encryption key.
+create table deployment (
   id boolean primary key default true check (id),
-  sealed bytea not null,
+  -- By which credentials are digested; sealed.
+  digest_key bytea not null,
   created_at timestamptz not null default now()
 );
 
