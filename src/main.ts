@@ -40,6 +40,27 @@ program
   });
 
 program
+  .command('restored')
+  .description(
+    'make a database fit for work that was restored from a backup: once, before anything is started on it',
+  )
+  .addOption(
+    new Option(
+      '--nothing-lost',
+      'only say that no write was lost: the database was moved, or PostgreSQL upgraded',
+    ),
+  )
+  .addOption(
+    new Option(
+      '--synced <directories...>',
+      'say that the identity providers of these have pushed everything again since',
+    ).conflicts('nothingLost'),
+  )
+  .option('--anyway', 'also where nothing speaks of a restore: files that were put back from a snapshot')
+  .option('--json', 'what was done as JSON')
+  .action(async (options) => (await import('./cli/restored.ts')).runRestored(options));
+
+program
   .command('doctor')
   .description('check what Lockstep needs: Node.js, configuration, database, roles, queue, port')
   .option(

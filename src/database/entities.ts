@@ -30,6 +30,7 @@ export const Lane = defineEntity({
   properties: {
     tenantId: p.uuid().primary(),
     eventSequence: p.bigint('string').default('0'),
+    restoredAt: p.datetime().nullable(),
   },
 });
 
@@ -70,6 +71,7 @@ export const Directory = defineEntity({
     guard: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
     pausedAt: p.datetime().nullable(),
     pauseReason: p.text().nullable(),
+    restoredAt: p.datetime().nullable(),
     createdAt: createdAt(),
   },
 });
@@ -218,6 +220,9 @@ export const Deployment = defineEntity({
   properties: {
     id: p.boolean().primary().default(true),
     digestKey: p.blob(),
+    cluster: p.text().nullable(),
+    timeline: p.integer().nullable(),
+    restoringSince: p.datetime().nullable(),
     createdAt: createdAt(),
   },
 });

@@ -41,6 +41,7 @@ import { sealsOf, unlock } from './key-ring.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
 import { refuseUnfitQueue } from './queue-ground.ts';
 import { startReconcileScheduler } from './reconciliations.ts';
+import { refuseRestored } from './restored.ts';
 import { every, type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
@@ -118,6 +119,8 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the database', () => db.close());
     const resolver = openResolver(config.dnsServers);
     const credentials = await unlock(db, sealsOf(config, home?.secrets.encryptionKey));
+    const moved = await refuseRestored(db);
+    if (moved !== undefined) log.warn(moved);
 
     await refuseUnfitQueue(config, (words) => log.warn(words));
     const queueUrl: LaneQueueUrl = config.redisUrl
