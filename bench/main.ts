@@ -18,6 +18,7 @@ import { type BenchPostgres, startPostgres } from './postgres.ts';
 import { markdownOf, openReport, tableOf } from './report.ts';
 import { bulk } from './sections/bulk.ts';
 import { converge } from './sections/converge.ts';
+import { footprint } from './sections/footprint.ts';
 import { group } from './sections/group.ts';
 import { firstImport } from './sections/import.ts';
 import { lag } from './sections/lag.ts';
@@ -44,6 +45,7 @@ const SECTIONS: Record<string, Section> = {
   lag,
   leaver,
   pull,
+  footprint,
   'sign-in': signIn,
   sessions,
 };
