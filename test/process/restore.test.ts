@@ -311,6 +311,9 @@ describe.skipIf(!programs)('a backup, two leavers, a restore', () => {
     expect(twice).toMatchObject({ code: 1 });
     expect(twice.stderr).toContain('nothing speaks of a restore');
 
+    expect(await query(cluster, 'select watermark, certified_at from pull_state')).toEqual([
+      { watermark: null, certified_at: null },
+    ]);
     const api = start(env, ['--roles', 'api']);
     const { url } = await api.ready;
     for (const name of ['ada', 'bob', 'eve']) {
