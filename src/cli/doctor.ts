@@ -12,6 +12,7 @@ import { findGround } from '../database/ground.ts';
 import { openBeside, sealsBeside } from '../process/access.ts';
 import { openHome } from '../process/home.ts';
 import { missingOf, wordsOf } from '../process/key-ring.ts';
+import { whereabouts } from '../process/restored.ts';
 import { countSealed } from '../process/sealed.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
 import { examineRedis } from '../queue/redis.ts';
@@ -117,9 +118,12 @@ async function external(
   try {
     const db = await openDatabase(database);
     const { rows } = await db.pool.query<{ version: string }>('show server_version');
+    const found = await whereabouts(db);
     await db.close();
     const words = `PostgreSQL ${rows[0]?.version}, schema current, roles as they should be`;
     findings.push({ check: 'database', ok: true, words });
+    if ('words' in found)
+      findings.push({ check: 'restore', ok: found.state === 'promoted', words: found.words });
   } catch (error) {
     findings.push({ check: 'database', ok: false, words: refusalOf(error) ?? String(error) });
     return findings;

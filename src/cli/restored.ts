@@ -6,13 +6,7 @@ import { SingleBar } from 'cli-progress';
 import type { Database } from '../database/database.ts';
 import { openBeside, sealsBeside } from '../process/access.ts';
 import { unlock } from '../process/key-ring.ts';
-import {
-  acceptCluster,
-  afterRestore,
-  looksUntouched,
-  markSynced,
-  type Restored,
-} from '../process/restored.ts';
+import { acceptCluster, afterRestore, markSynced, type Restored, whereabouts } from '../process/restored.ts';
 import { openKeys } from '../session/keys.ts';
 import { isUuid } from '../tenant/tenant.ts';
 import { configOrExit, exitRefused, exitWith } from './refusal.ts';
@@ -47,7 +41,7 @@ export async function runRestored(flags: RestoredFlags): Promise<void> {
       say({ accepted: true }, 'This PostgreSQL is known now; nothing else was changed.');
       return;
     }
-    if (!flags.anyway && (await looksUntouched(db))) {
+    if (!flags.anyway && (await whereabouts(db)).state === 'known') {
       exitWith(
         'This is the PostgreSQL that Lockstep was last used on, and nothing speaks of a restore; everybody would have to ' +
           'sign in again for nothing. If its files were put back from a snapshot, say --anyway.',

@@ -52,46 +52,41 @@ const WHICH =
   'If writes may be lost (a backup), run "lockstep restored" once; if none is (a move with everything stopped, ' +
   'pg_upgrade, a synchronous standby), run "lockstep restored --nothing-lost".';
 
-/**
- * @returns words for the log when a standby was promoted or the database recovered to a point in time
- * @throws StartRefused when the database is on another PostgreSQL than it was used on, and nobody has said why
- */
-export async function refuseRestored(db: Pick<Database, 'system'>): Promise<string | undefined> {
+export type Whereabouts =
+  | { state: 'known' | 'new' }
+  /** Nobody may start; or it is for a person to know. Words for them. */
+  | { state: 'unfinished' | 'moved' | 'promoted'; words: string };
+
+/** Whether the database is where it was last used. Changes nothing. */
+export async function whereabouts(db: Pick<Database, 'system'>): Promise<Whereabouts> {
   const [known, cluster] = await Promise.all([deploymentOf(db.system), clusterOf(db.system)]);
   if (known?.restoring_since) {
-    throw new StartRefused(
-      '"lockstep restored" did not come to its end. Run it again; it goes on where it was.',
-    );
+    const words = '"lockstep restored" did not come to its end. Run it again; it goes on where it was.';
+    return { state: 'unfinished', words };
   }
-  if (!cluster) return undefined;
-  if (known?.cluster == null) {
-    await remember(db.system, cluster);
-    return undefined;
-  }
+  if (!cluster || known?.cluster == null) return { state: 'new' };
   if (known.cluster !== cluster.id) {
-    throw new StartRefused(
-      `This database was used on another PostgreSQL before: it was restored or moved, and whoever left since the backup would be back. ${WHICH}`,
-    );
+    const words = `This database was used on another PostgreSQL before: it was restored or moved, and whoever left since the backup would be back. ${WHICH}`;
+    return { state: 'moved', words };
   }
-  if (known.timeline === cluster.timeline) return undefined;
-  return (
+  if (known.timeline === cluster.timeline) return { state: 'known' };
+  const words =
     `The timeline of PostgreSQL moved from ${known.timeline} to ${cluster.timeline}: a standby was promoted, or the database ` +
-    `recovered to a point in time. ${WHICH}`
-  );
+    `recovered to a point in time. ${WHICH}`;
+  return { state: 'promoted', words };
 }
 
 /**
- * Whether nothing speaks of a restore: the same PostgreSQL as before, on the same timeline. Files that were put back from a
- * snapshot look like this as well.
+ * @returns words for the log when a standby was promoted or the database recovered to a point in time: perhaps nothing was
+ *   lost, and whoever comes after a failover must not be kept out
+ * @throws StartRefused when the database is on another PostgreSQL than it was used on, and nobody has said why
  */
-export async function looksUntouched(db: Pick<Database, 'system'>): Promise<boolean> {
-  const [known, cluster] = await Promise.all([deploymentOf(db.system), clusterOf(db.system)]);
-  return (
-    cluster !== undefined &&
-    known?.restoring_since === null &&
-    known.cluster === cluster.id &&
-    known.timeline === cluster.timeline
-  );
+export async function refuseRestored(db: Pick<Database, 'system'>): Promise<string | undefined> {
+  const found = await whereabouts(db);
+  if (found.state === 'unfinished' || found.state === 'moved') throw new StartRefused(found.words);
+  if (found.state === 'promoted') return found.words;
+  if (found.state === 'new') await remember(db.system, await clusterOf(db.system));
+  return undefined;
 }
 
 /** For when nothing was lost. */

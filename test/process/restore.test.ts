@@ -251,6 +251,9 @@ describe.skipIf(!programs)('a backup, two leavers, a restore', () => {
     const refused = await lockstep(['start'], { ...env, LOCKSTEP_PORT: '0' });
     expect(refused.code).toBe(1);
     expect(refused.stderr).toContain('run "lockstep restored" once');
+    const doctor = await lockstep(['doctor', '--json'], { ...env, LOCKSTEP_PORT: '0' });
+    expect(doctor.code).toBe(1);
+    expect(doctor.stdout).toContain('{"check":"restore","ok":false');
 
     // What it guards against: told that nothing was lost, it lets the leavers in again.
     expect((await lockstep(['restored', '--nothing-lost'], env)).code).toBe(0);
@@ -292,6 +295,12 @@ describe.skipIf(!programs)('a backup, two leavers, a restore', () => {
         : undefined,
     );
     await query(recovered, 'checkpoint');
+    // As after a failover: nobody is kept out, but it is said.
+    const doctor = await lockstep(['doctor', '--json'], { ...envOf(recovered), LOCKSTEP_PORT: '0' });
+    expect(doctor.stdout).toMatch(
+      /"check":"restore","ok":true,"words":"The timeline of PostgreSQL moved from 1 to 2/,
+    );
+    expect(doctor.code).toBe(0);
     await recover(recovered, []);
   });
 
