@@ -16,6 +16,8 @@ export function startTraffic(port: number, tenants: readonly Filled[], rate: num
   const underWay = new Set<Promise<void>>();
   let failed: unknown;
   let sent = 0;
+  // A name that somebody has already is no change.
+  const run = Date.now().toString(36);
   const startedAt = performance.now();
 
   async function rename(n: number): Promise<void> {
@@ -28,7 +30,7 @@ export function startTraffic(port: number, tenants: readonly Filled[], rate: num
       headers: tenant.headers,
       body: JSON.stringify({
         schemas: ['urn:ietf:params:scim:api:messages:2.0:PatchOp'],
-        Operations: [{ op: 'replace', path: 'displayName', value: `Renamed ${n}` }],
+        Operations: [{ op: 'replace', path: 'displayName', value: `Renamed ${run} ${n}` }],
       }),
     });
     const text = await response.text();

@@ -78,6 +78,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     keepAlive: true,
     // A connection keeps the plans of our functions: one that is made anew for each burst of an IdP pays for them again.
     idleTimeoutMillis: 5 * 60_000,
+    // Statements that need nothing of each other's answers go out together (converge).
+    pipeline: true,
     Client: Application,
   });
   const system = new pg.Pool({
