@@ -74,7 +74,7 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   );
   const pool = new pg.Pool({
     connectionString: options.appUrl,
-    max: options.poolSize ?? 16,
+    max: options.poolSize ?? 20,
     keepAlive: true,
     // A connection keeps the plans of our functions: one that is made anew for each burst of an IdP pays for them again.
     idleTimeoutMillis: 5 * 60_000,

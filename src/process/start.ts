@@ -68,9 +68,10 @@ export interface Lockstep {
   stop(): Promise<void>;
 }
 
-const WORKER_CONCURRENCY = 8;
+/** One thread works them all; more at a time are each slower, and several processes then crowd the database. */
+const WORKER_CONCURRENCY = 4;
 /** Lanes that a process with API and workers works without asking the queue. With those above below the pool's size. */
-const OWN_CONCURRENCY = 4;
+const OWN_CONCURRENCY = 8;
 /** Directories that one process pulls at once: mostly waiting for their sources, so that a slow one delays nobody. */
 const PULL_CONCURRENCY = 32;
 /** Between looks for names whose proof is due for another look. */

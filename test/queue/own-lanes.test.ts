@@ -5,23 +5,24 @@ import { type OwnLanes, workOwnLanes } from '../../src/queue/own-lanes.ts';
 interface Run {
   lane: string;
   signal: AbortSignal;
+  othersWait: (() => boolean) | undefined;
   end(outcome: 'empty' | 'more'): void;
   fail(error: Error): void;
 }
 
-function open(concurrency: number) {
+function open(concurrency: number, waiting = 0) {
   const queued: string[] = [];
   const errors: string[] = [];
   const runs: Run[] = [];
   let begun: () => void = () => {};
   const own: OwnLanes = workOwnLanes(
     { wake: (lane) => void queued.push(lane) },
-    (lane, signal) =>
+    (lane, signal, othersWait) =>
       new Promise((resolve, reject) => {
-        runs.push({ lane, signal, end: resolve, fail: reject });
+        runs.push({ lane, signal, othersWait, end: resolve, fail: reject });
         begun();
       }),
-    { concurrency, gapMs: 0, onError: (error) => void errors.push(error.message) },
+    { concurrency, waiting, gapMs: 0, onError: (error) => void errors.push(error.message) },
   );
   const run = async (n: number): Promise<Run> => {
     for (;;) {
@@ -53,6 +54,37 @@ test('what there is no hand free for goes to the queue', async () => {
   expect(queued).toEqual(['c', 'd']);
   for (const r of runs) r.end('empty');
   await own.worker.stop();
+});
+
+test('a few wait here, first come, first served, and whoever is at work is told; further ones go to the queue', async () => {
+  const { own, queued, runs, run } = open(1, 2);
+  own.wake('a');
+  const first = await run(0);
+  expect(first.othersWait?.()).toBe(false);
+  for (const lane of ['b', 'c', 'd']) own.wake(lane);
+  expect(queued).toEqual(['d']);
+  expect(first.othersWait?.()).toBe(true);
+  first.end('more');
+  const second = await run(1);
+  expect(queued).toEqual(['d', 'a']);
+  second.end('empty');
+  const third = await run(2);
+  expect(third.othersWait?.()).toBe(false);
+  third.end('empty');
+  await own.worker.stop();
+  expect(runs.map((r) => r.lane)).toEqual(['a', 'b', 'c']);
+});
+
+test('who waits when the process stops goes to the queue', async () => {
+  const { own, queued, runs, run } = open(1, 2);
+  own.wake('a');
+  const first = await run(0);
+  own.wake('b');
+  const stopping = own.worker.stop();
+  first.end('empty');
+  await stopping;
+  expect(queued).toEqual(['b']);
+  expect(runs).toHaveLength(1);
 });
 
 test('a lane that is woken while it is worked is worked once more, however often', async () => {
