@@ -21,6 +21,7 @@ import { backlog } from './sections/backlog.ts';
 import { bulk } from './sections/bulk.ts';
 import { converge } from './sections/converge.ts';
 import { fairness } from './sections/fairness.ts';
+import { footprint } from './sections/footprint.ts';
 import { group } from './sections/group.ts';
 import { firstImport } from './sections/import.ts';
 import { lag } from './sections/lag.ts';
@@ -53,6 +54,7 @@ const SECTIONS: Record<string, Section> = {
   lag,
   leaver,
   pull,
+  footprint,
   'sign-in': signIn,
   sessions,
 };

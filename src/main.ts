@@ -30,6 +30,37 @@ program
   .action(async (options) => (await import('./cli/migrate.ts')).runMigrate(options));
 
 program
+  .command('rotate-key')
+  .description(
+    'seal stored secrets again by LOCKSTEP_ENCRYPTION_KEY; 1: some are still sealed by another key',
+  )
+  .option('--json', 'the outcome as JSON')
+  .action(async (options) => {
+    process.exitCode = await (await import('./cli/rotate-key.ts')).runRotateKey(options);
+  });
+
+program
+  .command('restored')
+  .description(
+    'make a database fit for work that was restored from a backup: once, before anything is started on it',
+  )
+  .addOption(
+    new Option(
+      '--nothing-lost',
+      'only say that no write was lost: the database was moved, or PostgreSQL upgraded',
+    ),
+  )
+  .addOption(
+    new Option(
+      '--synced <directories...>',
+      'say that the identity providers of these have pushed everything again since',
+    ).conflicts('nothingLost'),
+  )
+  .option('--anyway', 'also where nothing speaks of a restore: files that were put back from a snapshot')
+  .option('--json', 'what was done as JSON')
+  .action(async (options) => (await import('./cli/restored.ts')).runRestored(options));
+
+program
   .command('doctor')
   .description('check what Lockstep needs: Node.js, configuration, database, roles, queue, port')
   .option(

@@ -281,6 +281,7 @@ export function shownTokens(member: SessionMember, tokens: Tokens) {
 const WHY: Record<EndReason, string> = {
   access_lost:
     "The member no longer has access to this tenant: its directory or an operator took it. The tenant's administrator can say why.",
+  restored: 'Lockstep was restored from a backup, so everybody signs in again.',
   expired: "The session has lasted as long as the tenant's policy lets it. Ask the person to sign in again.",
   idle: "The session was not used for longer than the tenant's policy lets it. Ask the person to sign in again.",
   connection_not_allowed:

@@ -6,9 +6,14 @@ import { existsSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { join, resolve } from 'node:path';
 import { type Config, readConfig } from '../config/config.ts';
+import { keyIdOf } from '../credential/seal.ts';
 import { openDatabase } from '../database/database.ts';
 import { findGround } from '../database/ground.ts';
+import { openBeside, sealsBeside } from '../process/access.ts';
 import { openHome } from '../process/home.ts';
+import { missingOf, wordsOf } from '../process/key-ring.ts';
+import { whereabouts } from '../process/restored.ts';
+import { countSealed } from '../process/sealed.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
 import { examineRedis } from '../queue/redis.ts';
 import { examineIntegration } from './integration.ts';
@@ -45,7 +50,10 @@ async function examine(): Promise<Finding[]> {
   const { config } = read;
   findings.push({ check: 'configuration', ok: true, words: `${config.database.mode} database` });
   if (config.database.mode === 'embedded') findings.push(...(await embedded(config)));
-  else findings.push(...(await external(config.database, config.redisUrl)));
+  else {
+    findings.push(...(await external(config.database, config.redisUrl)));
+    if (findings.every(({ ok }) => ok)) findings.push(...(await encryption(config)));
+  }
   if (config.redisUrl) findings.push(await redis(config.redisUrl));
   if (!findings.some((finding) => finding.check === 'running')) findings.push(await port(config));
   return findings;
@@ -83,6 +91,7 @@ async function embedded(config: Config): Promise<Finding[]> {
     const url = / at (http\S+)\)/.exec(words)?.[1];
     if (!url) return [...findings, { check: 'data folder', ok: false, words }];
     findings.push(await running(url));
+    findings.push(...(await encryption(config)));
   }
   return findings;
 }
@@ -109,9 +118,12 @@ async function external(
   try {
     const db = await openDatabase(database);
     const { rows } = await db.pool.query<{ version: string }>('show server_version');
+    const found = await whereabouts(db);
     await db.close();
     const words = `PostgreSQL ${rows[0]?.version}, schema current, roles as they should be`;
     findings.push({ check: 'database', ok: true, words });
+    if ('words' in found)
+      findings.push({ check: 'restore', ok: found.state === 'promoted', words: found.words });
   } catch (error) {
     findings.push({ check: 'database', ok: false, words: refusalOf(error) ?? String(error) });
     return findings;
@@ -122,6 +134,36 @@ async function external(
   const on = redisUrl ? 'on Redis' : 'on PostgreSQL';
   findings.push({ check: 'queue', ok, words: ok ? on : `${on}: does not answer, or is not migrated` });
   return findings;
+}
+
+/** Which keys the stored secrets need, and which of those that are given they do not. */
+async function encryption(config: Config): Promise<Finding[]> {
+  const check = 'encryption';
+  try {
+    const seals = sealsBeside(config);
+    const db = await openBeside(config);
+    const counts = await countSealed(db.system).finally(() => db.close());
+    const missing = missingOf(counts, seals);
+    if (missing.length > 0)
+      return [{ check, ok: false, words: `sealed by a key that is not here: ${wordsOf(missing)}` }];
+    const others = counts.filter(({ keyId }) => keyId !== seals.keyId);
+    if (others.length > 0) {
+      return [
+        {
+          check,
+          ok: true,
+          words: `sealed by another key: ${wordsOf(others)}; "lockstep rotate-key" moves them`,
+        },
+      ];
+    }
+    const idle = config.decryptionKeys.map(keyIdOf).filter((id) => id !== seals.keyId);
+    const words = `all secrets are sealed by the key ${seals.keyId}`;
+    return [
+      { check, ok: true, words: idle.length > 0 ? `${words}; none needs ${idle.join(' or ')}` : words },
+    ];
+  } catch (error) {
+    return [{ check, ok: false, words: refusalOf(error) ?? String(error) }];
+  }
 }
 
 async function redis(url: string): Promise<Finding> {

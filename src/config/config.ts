@@ -36,6 +36,8 @@ export interface Config {
   operatorKey?: string;
   /** 32 bytes; absent in embedded mode, where one is made. */
   encryptionKey?: Buffer;
+  /** 32 bytes each; they open what they sealed and seal nothing. */
+  decryptionKeys: Buffer[];
   demoTenant: boolean;
   logLevel: string;
   /** Between "not ready" and the last request that is taken, when a process stops. */
@@ -58,6 +60,7 @@ const postgresUrl = url(
   ['postgres:', 'postgresql:'],
   'postgres://role:password@host:5432/database (percent-encode special characters of the password)',
 );
+const KEY = /^[A-Za-z0-9+/_-]{43}=?$/;
 const flag = z.enum(['0', '1'], { error: 'must be 0 or 1' });
 
 const environment = z.object({
@@ -93,10 +96,17 @@ const environment = z.object({
     .optional(),
   LOCKSTEP_ENCRYPTION_KEY: z
     .string()
-    .refine((value) => /^[A-Za-z0-9+/_-]{43}=?$/.test(value), {
+    .refine((value) => KEY.test(value), {
       error: 'must be 32 bytes in base64; `openssl rand -base64 32` makes one',
     })
     .optional(),
+  LOCKSTEP_DECRYPTION_KEYS: z
+    .string()
+    .default('')
+    .transform((value) => value.split(',').flatMap((part) => part.trim() || []))
+    .refine((keys) => keys.every((key) => KEY.test(key)), {
+      error: 'must be encryption keys (32 bytes in base64 each) with commas between',
+    }),
   LOCKSTEP_DEMO_TENANT: flag.optional(),
   LOCKSTEP_LOG_LEVEL: z
     .enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent'], {
@@ -216,6 +226,7 @@ function assemble(env: Environment, machine: NodeJS.ProcessEnv): Config {
     scimRequestsPerSecond: Number(env.LOCKSTEP_SCIM_REQUESTS_PER_SECOND) || Number.POSITIVE_INFINITY,
     requestRetentionDays: Number(env.LOCKSTEP_REQUEST_RETENTION_DAYS),
     dnsServers: env.LOCKSTEP_DNS_SERVERS,
+    decryptionKeys: env.LOCKSTEP_DECRYPTION_KEYS.map((key) => Buffer.from(key, 'base64')),
     ...(env.LOCKSTEP_PUBLIC_URL ? { publicUrl: env.LOCKSTEP_PUBLIC_URL.replace(/\/+$/, '') } : {}),
     ...(env.LOCKSTEP_REDIS_URL ? { redisUrl: env.LOCKSTEP_REDIS_URL } : {}),
     ...(env.LOCKSTEP_OPERATOR_KEY ? { operatorKey: env.LOCKSTEP_OPERATOR_KEY } : {}),

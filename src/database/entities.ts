@@ -30,6 +30,7 @@ export const Lane = defineEntity({
   properties: {
     tenantId: p.uuid().primary(),
     eventSequence: p.bigint('string').default('0'),
+    restoredAt: p.datetime().nullable(),
   },
 });
 
@@ -70,6 +71,7 @@ export const Directory = defineEntity({
     guard: p.json<Record<string, unknown>>().columnType('jsonb').default('{}'),
     pausedAt: p.datetime().nullable(),
     pauseReason: p.text().nullable(),
+    restoredAt: p.datetime().nullable(),
     createdAt: createdAt(),
   },
 });
@@ -212,12 +214,15 @@ export const SigningKey = defineEntity({
   },
 });
 
-export const KeyCheck = defineEntity({
-  name: 'KeyCheck',
-  tableName: 'key_check',
+export const Deployment = defineEntity({
+  name: 'Deployment',
+  tableName: 'deployment',
   properties: {
     id: p.boolean().primary().default(true),
-    sealed: p.blob(),
+    digestKey: p.blob(),
+    cluster: p.text().nullable(),
+    timeline: p.integer().nullable(),
+    restoringSince: p.datetime().nullable(),
     createdAt: createdAt(),
   },
 });
@@ -798,7 +803,7 @@ export const entities = [
   SignInAttempt,
   SaidOnce,
   SigningKey,
-  KeyCheck,
+  Deployment,
   Product,
   LoggedScimRequest,
   PullState,

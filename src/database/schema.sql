@@ -16,7 +16,9 @@ create table tenant (
 -- One row a tenant: its lock makes the lane exclusive, its counter numbers the tenant's events without gaps.
 create table lane (
   tenant_id uuid primary key references tenant (id) on delete cascade,
-  event_sequence bigint not null default 0
+  event_sequence bigint not null default 0,
+  -- When this tenant was last made fit for work after a restore; see src/process/restored.ts.
+  restored_at timestamptz
 ) with (fillfactor = 50);
 
 -- A name that a tenant says is its own, proved by a DNS TXT record: of its e-mail addresses (home-realm discovery, and
@@ -61,6 +63,9 @@ create table directory (
   guard jsonb not null default '{}',
   paused_at timestamptz,
   pause_reason text,
+  -- Of one that is pushed to: the database was restored then, and what was pushed after the backup is lost, until
+  -- somebody says that the identity provider has pushed everything again.
+  restored_at timestamptz,
   created_at timestamptz not null default now()
 );
 create index directory_of_tenant on directory (tenant_id, created_at, id);
@@ -201,10 +206,16 @@ create table signing_key (
   created_at timestamptz not null default now()
 );
 
--- A known text, sealed by the first process of the deployment: whoever cannot open it has another encryption key.
-create table key_check (
+-- The deployment: one row, written by its first process. Whoever cannot open digest_key has another encryption key.
+create table deployment (
   id boolean primary key default true check (id),
-  sealed bytea not null,
+  -- By which credentials are digested; sealed.
+  digest_key bytea not null,
+  -- Of the PostgreSQL that it was last used on; on another one the database was restored, or moved. Null: not allowed to ask.
+  cluster text,
+  timeline integer,
+  -- Since when the work after a restore is under way (src/process/restored.ts); nobody starts before it has ended.
+  restoring_since timestamptz,
   created_at timestamptz not null default now()
 );
 

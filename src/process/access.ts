@@ -1,11 +1,13 @@
 /** How this process reaches its database: the embedded one, brought up to this version, or the one that is given. */
 import { resolve } from 'node:path';
 import type { Config } from '../config/config.ts';
+import type { Seals } from '../credential/seal.ts';
 import { type Database, openDatabase, StartRefused } from '../database/database.ts';
 import { embeddedRoles, embeddedUrl, startEmbedded } from '../database/embedded.ts';
 import { MigrationBlocked, migrate } from '../database/migrate.ts';
 import { functions } from './functions.ts';
 import { type Home, lookIntoHome } from './home.ts';
+import { sealsOf } from './key-ring.ts';
 
 export interface Access {
   appUrl: string;
@@ -81,6 +83,17 @@ export async function openBeside(config: Pick<Config, 'home' | 'database'>): Pro
         '(npm start), then ask again.',
     );
   }
+}
+
+/**
+ * The keys of such a Lockstep.
+ * @throws StartRefused where the environment of a database of one's own has none
+ */
+export function sealsBeside(
+  config: Pick<Config, 'home' | 'database' | 'encryptionKey' | 'decryptionKeys'>,
+): Seals {
+  const found = config.database.mode === 'embedded' ? lookIntoHome(config.home) : undefined;
+  return sealsOf(config, found?.secrets.encryptionKey);
 }
 
 /** @throws StartRefused instead of whatever PostgreSQL said */

@@ -12,8 +12,7 @@ import { openConnectors } from '../../connectors/connectors.ts';
 import { apiRouter } from '../api/api.ts';
 import { hookRouter } from '../api/hooks.ts';
 import type { Config } from '../config/config.ts';
-import { openCredentials } from '../credential/credential.ts';
-import { type Database, openDatabase, StartRefused } from '../database/database.ts';
+import { type Database, openDatabase } from '../database/database.ts';
 import { openDirectoryStore } from '../directory/directory.ts';
 import { openLifecycle } from '../lifecycle/lifecycle.ts';
 import { openMetrics } from '../metrics/metrics.ts';
@@ -39,10 +38,11 @@ import { embeddedAccess, externalAccess } from './access.ts';
 import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
 import { openHttp } from './http.ts';
-import { refuseWrongKey } from './key-check.ts';
+import { sealsOf, unlock } from './key-ring.ts';
 import { startPullFallback, startPullScheduler } from './pulls.ts';
 import { refuseUnfitQueue } from './queue-ground.ts';
 import { startReconcileScheduler } from './reconciliations.ts';
+import { refuseRestored } from './restored.ts';
 import { every, type Stoppable, startFallback, startScheduler } from './scheduler.ts';
 import { wakeOnCommit } from './wake-up.ts';
 
@@ -122,8 +122,9 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const db = await openDatabase(access);
     onOpened('the database', () => db.close());
     const resolver = openResolver(config.dnsServers);
-    const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
-    await refuseWrongKey(db, credentials);
+    const credentials = await unlock(db, sealsOf(config, home?.secrets.encryptionKey));
+    const moved = await refuseRestored(db);
+    if (moved !== undefined) log.warn(moved);
 
     await refuseUnfitQueue(config, (words) => log.warn(words));
     const queueUrl: LaneQueueUrl = config.redisUrl
@@ -319,12 +320,6 @@ async function findDemoTenant(db: Database): Promise<Omit<DemoTenant, 'token'> |
   return directory ? { tenantSlug: DEMO_SLUG, directoryId: directory.id } : undefined;
 }
 const DEMO_SLUG = 'demo';
-
-function encryptionKey(config: Config, made: string | undefined): Buffer {
-  const key = config.encryptionKey ?? (made ? Buffer.from(made, 'base64') : undefined);
-  if (key?.length === 32) return key;
-  throw new StartRefused('LOCKSTEP_ENCRYPTION_KEY is not set; `openssl rand -base64 32` makes one.');
-}
 
 /** Passes on one in five seconds: a backend that is away says so many times a second. */
 function occasionally<E>(say: (error: E) => void): (error: E) => void {

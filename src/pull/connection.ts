@@ -78,12 +78,15 @@ export function patchConfig(
   };
 }
 
+/** For which the secrets of a directory's source are sealed. */
+export const secretsContext = (directoryId: string) => `directory/${directoryId}`;
+
 export function sealSecrets(
   credentials: Credentials,
   directoryId: string,
   secrets: Record<string, unknown>,
 ): Buffer {
-  return credentials.seal(JSON.stringify(secrets), `directory/${directoryId}`);
+  return credentials.seal(JSON.stringify(secrets), secretsContext(directoryId));
 }
 
 /** @throws Error when the encryption key is another than they were sealed with */
@@ -93,7 +96,7 @@ export function openSecrets(
   sealed: Buffer | null,
 ): Record<string, unknown> {
   if (sealed === null) return {};
-  return JSON.parse(credentials.open(sealed, `directory/${directoryId}`)) as Record<string, unknown>;
+  return JSON.parse(credentials.open(sealed, secretsContext(directoryId))) as Record<string, unknown>;
 }
 
 export interface Stored {
@@ -122,8 +125,8 @@ export async function connect(
   } catch {
     throw new ConnectorError(
       'denied',
-      'The stored credentials do not open with this LOCKSTEP_ENCRYPTION_KEY. Start with the key that they were stored ' +
-        'with, or give them again: PATCH the directory with its config.',
+      'The stored credentials do not open with this LOCKSTEP_ENCRYPTION_KEY. Give the key that they were stored with in ' +
+        'LOCKSTEP_DECRYPTION_KEYS, or give them again: PATCH the directory with its config.',
     );
   }
   const read = kind.config.safeParse({ ...stored.config, ...secrets });

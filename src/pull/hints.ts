@@ -22,7 +22,8 @@ const GAP_MS = 5_000;
 /** A subscription is renewed when less than this is left of it. */
 const RENEW_MS = 24 * 3_600_000;
 
-const context = (directoryId: string) => `hint/${directoryId}`;
+/** For which a directory's hint secret is sealed. */
+export const hintContext = (directoryId: string) => `hint/${directoryId}`;
 
 export function openHints(
   options: Pick<PullOptions, 'db' | 'credentials' | 'connectors' | 'publicUrl' | 'onError'>,
@@ -42,7 +43,7 @@ export function openHints(
       });
       const kind = found && (await connectors.load(found.connector));
       if (!found?.hint_secret || !kind?.hint) return unknown;
-      const answer = kind.hint(request, credentials.open(found.hint_secret, context(at.directoryId)));
+      const answer = kind.hint(request, credentials.open(found.hint_secret, hintContext(at.directoryId)));
       // A subscription is renewed by the pull that follows.
       if (answer.renew) {
         await db.tenant(at.tenantId, (client) =>
@@ -75,7 +76,7 @@ export function openHints(
       const { directoryId } = run.directory;
       try {
         const secret = run.hintSecret
-          ? credentials.open(run.hintSecret, context(directoryId))
+          ? credentials.open(run.hintSecret, hintContext(directoryId))
           : await newHintSecret(options, { tenantId: run.tenantId, directoryId });
         const url = `${publicUrl}/hooks/${directoryId}`;
         const made = await connection.subscribe({ url, secret, current });
@@ -103,7 +104,7 @@ export async function newHintSecret(
   await db.tenant(at.tenantId, (client) =>
     client.query('update pull_state set hint_secret = $2 where directory_id = $1', [
       at.directoryId,
-      credentials.seal(secret, context(at.directoryId)),
+      credentials.seal(secret, hintContext(at.directoryId)),
     ]),
   );
   return secret;

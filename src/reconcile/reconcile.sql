@@ -197,23 +197,30 @@ begin
       or exists (select from pull_state s where s.directory_id = m.directory_id and s.certified_at > m.seen_at));
 end $$;
 
--- Pulled directories of which nobody can say that the mirror is what the source says. Read by the system role for all
--- tenants, and by the application for the one that is set. Who is only pushed to is never among them.
+-- Directories of which nobody can say that the mirror is what the source says. Read by the system role for all tenants,
+-- and by the application for the one that is set. Who is pushed to is among them only after a restore of the database.
 create or replace function directories_unknown(p_watermark interval, p_snapshot interval)
 returns table (tenant_id uuid, directory_id uuid, since timestamptz, reason text) language sql stable as $$
   select s.tenant_id, s.directory_id,
     case when s.quarantined_at is not null then s.quarantined_at
-      when s.certified_at is null then d.created_at
+      when s.certified_at is null then greatest(d.created_at, l.restored_at)
       when s.watermark_at < now() - p_watermark then s.watermark_at + p_watermark
       else s.certified_at + p_snapshot end,
     case when s.quarantined_at is not null then 'the directory is in quarantine: ' || coalesce(s.quarantine_reason, '')
+      when s.certified_at is null and l.restored_at is not null
+        then 'the database was restored, and the directory has not been read to the end since' || coalesce('; the last pull: ' || s.error, '')
       when s.certified_at is null then 'the directory has never been read to the end'
         || coalesce('; the last pull: ' || s.error, '')
       when s.watermark_at < now() - p_watermark then 'what changed at the source in the last '
         || date_trunc('second', now() - s.watermark_at) || ' has not been read' || coalesce('; the last pull: ' || s.error, '')
       else 'the last complete snapshot is ' || date_trunc('second', now() - s.certified_at) || ' old'
         || coalesce('; the last pull: ' || s.error, '') end
-  from pull_state s join directory d on d.id = s.directory_id
+  from pull_state s join directory d on d.id = s.directory_id join lane l on l.tenant_id = s.tenant_id
   where d.connector is not null and d.kind <> 'scim' and (s.certified_at is null or s.quarantined_at is not null
     or s.watermark_at < now() - p_watermark or s.certified_at < now() - p_snapshot)
+  union all
+  select d.tenant_id, d.id, d.restored_at,
+    'the database was restored, and what was pushed after the backup is lost; let the identity provider push everything '
+      || 'again (Entra ID: restart provisioning; Okta: force sync), then: lockstep restored --synced ' || d.id
+  from directory d where d.restored_at is not null
 $$;

@@ -59,6 +59,8 @@ export interface SessionOpener {
 export type EndReason =
   /** The member's access was taken: by a directory, by an operator. */
   | 'access_lost'
+  /** The database was restored from a backup: who has left since is not known any more. */
+  | 'restored'
   /** Its time was over; and the time since its last refresh. */
   | 'expired'
   | 'idle'

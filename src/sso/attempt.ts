@@ -68,7 +68,7 @@ export async function beginAttempt(db: Database, credentials: Credentials, input
       input.mode,
       bits(state.digest),
       browserDigest(input.browser),
-      credentials.seal(JSON.stringify(input.secrets), context(state.id)),
+      credentials.seal(JSON.stringify(input.secrets), attemptContext(state.id)),
       input.productId,
       input.returnTo,
       ATTEMPT_SECONDS,
@@ -106,7 +106,7 @@ export async function finishAttempt(
     }>(ATTEMPT_USE, values);
     const row = used.rows[0];
     if (row) {
-      const secrets = JSON.parse(credentials.open(row.secrets, context(presented.id))) as Record<
+      const secrets = JSON.parse(credentials.open(row.secrets, attemptContext(presented.id))) as Record<
         string,
         string
       >;
@@ -130,7 +130,8 @@ function troubleOf(
   return row.used ? 'attempt_used' : 'attempt_expired';
 }
 
-const context = (id: string) => `attempt/${id}`;
+/** For which what an attempt remembers is sealed. */
+export const attemptContext = (id: string) => `attempt/${id}`;
 
 const BROWSER = /^[A-Za-z0-9_-]{43}$/;
 

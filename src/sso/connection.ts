@@ -74,7 +74,9 @@ export function sealSettings(
   id: string,
   secrets: Record<string, unknown>,
 ): Buffer | null {
-  return Object.keys(secrets).length === 0 ? null : credentials.seal(JSON.stringify(secrets), context(id));
+  return Object.keys(secrets).length === 0
+    ? null
+    : credentials.seal(JSON.stringify(secrets), connectionContext(id));
 }
 
 /** @throws Error when the encryption key is another than they were sealed with */
@@ -83,11 +85,12 @@ export function openSettings(
   connection: Pick<Connection, 'id' | 'config' | 'secrets'>,
 ): Settings {
   const { id, config, secrets } = connection;
-  const opened = secrets === null ? '{}' : credentials.open(secrets, context(id));
+  const opened = secrets === null ? '{}' : credentials.open(secrets, connectionContext(id));
   return { config, secrets: JSON.parse(opened) as Record<string, unknown> };
 }
 
-const context = (id: string) => `connection/${id}`;
+/** For which a connection's secrets are sealed. */
+export const connectionContext = (id: string) => `connection/${id}`;
 
 /** @param id a UUID; whoever names it finds its tenant */
 export async function findConnectionAnywhere(db: Database, id: string): Promise<Connection | undefined> {

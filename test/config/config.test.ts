@@ -25,6 +25,7 @@ test('with nothing set the defaults of the contract hold', () => {
       scimRequestsPerSecond: Number.POSITIVE_INFINITY,
       requestRetentionDays: 7,
       dnsServers: [],
+      decryptionKeys: [],
     },
   });
 });
@@ -48,6 +49,7 @@ test.each([
   ['LOCKSTEP_REDIS_URL', 'localhost:6379', 'redis://'],
   ['LOCKSTEP_OPERATOR_KEY', 'hunter2', 'at least 16'],
   ['LOCKSTEP_ENCRYPTION_KEY', 'hunter2', 'openssl rand -base64 32'],
+  ['LOCKSTEP_DECRYPTION_KEYS', `${key},hunter2`, '32 bytes in base64'],
   ['LOCKSTEP_DEMO_TENANT', 'yes', '0 or 1'],
   ['LOCKSTEP_LOG_LEVEL', 'loud', 'info'],
   ['LOCKSTEP_CHANGE_RETENTION_DAYS', '0', 'days'],

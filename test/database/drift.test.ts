@@ -281,7 +281,7 @@ test('every table with tenant_id has row-level security, forced, with the tenant
       .map((r) => r.table)
       .filter((t) => !tables.some((x) => x.table === t))
       .sort(),
-  ).toEqual(['key_check', 'migration', 'product', 'signing_key']);
+  ).toEqual(['deployment', 'migration', 'product', 'signing_key']);
 });
 
 test('the comparison of the policies is that of "=", and no index knows it', async () => {

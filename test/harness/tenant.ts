@@ -2,12 +2,13 @@
 import { randomBytes } from 'node:crypto';
 import { v7 as uuidv7 } from 'uuid';
 import { openCredentials } from '../../src/credential/credential.ts';
+import { openSeals } from '../../src/credential/seal.ts';
 import type { Database } from '../../src/database/database.ts';
 import { bits, type Caller } from '../../src/directory/directory.ts';
 
 /** For a process of its own that must open what a test sealed. */
 export const testKey = randomBytes(32);
-export const testCredentials = openCredentials(testKey);
+export const testCredentials = openCredentials(openSeals(testKey), randomBytes(32));
 
 export interface TestDirectory {
   id: string;

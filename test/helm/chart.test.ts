@@ -37,6 +37,7 @@ const full = {
   database: { existingSecret: 'postgres', keys: { app: 'a', system: 's', owner: 'o', direct: 'd' } },
   redis: { existingSecret: 'redis', key: 'url' },
   operatorKey: { existingSecret: 'keys' },
+  decryptionKeys: { existingSecret: 'previous' },
   imagePullSecrets: [{ name: 'pull' }],
   serviceAccountName: 'lockstep',
   config: {
@@ -114,7 +115,8 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
     }
     for (const { name: of, labels, pod } of podsOf(manifests)) {
       for (const { name: variable, value } of pod.containers.flatMap((c) => c.env ?? [])) {
-        if (/DATABASE_URL|REDIS_URL|_KEY$/.test(variable)) expect(value, `${of} ${variable}`).toBeUndefined();
+        if (/DATABASE_URL|REDIS_URL|_KEYS?$/.test(variable))
+          expect(value, `${of} ${variable}`).toBeUndefined();
         const migrates = labels['app.kubernetes.io/component'] === 'migration';
         if (variable === 'LOCKSTEP_OWNER_DATABASE_URL') expect(migrates, of).toBe(true);
         if (variable === 'LOCKSTEP_OPERATOR_KEY') expect(labels['app.kubernetes.io/component']).toBe('api');
@@ -124,7 +126,7 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
 
   test('Secrets that pods name are there, the migration only names what is there before it', () => {
     const manifests = manifestsOf(name);
-    const given = ['postgres', 'keys', 'redis'];
+    const given = ['postgres', 'keys', 'redis', 'previous'];
     const made = new Map(only(manifests, 'Secret').map((m) => [m.metadata.name, m]));
     for (const { name: of, labels, pod } of podsOf(manifests)) {
       for (const { valueFrom } of pod.containers.flatMap((c) => c.env ?? [])) {
@@ -270,6 +272,11 @@ const refused: [string, unknown, RegExp][] = [
     'a secret in extraEnv',
     { ...minimal, config: { extraEnv: [{ name: 'LOCKSTEP_ENCRYPTION_KEY', value: 'x' }] } },
     /LOCKSTEP_ENCRYPTION_KEY is a secret/,
+  ],
+  [
+    'more keys in extraEnv',
+    { ...minimal, config: { extraEnv: [{ name: 'LOCKSTEP_DECRYPTION_KEYS', value: 'x' }] } },
+    /LOCKSTEP_DECRYPTION_KEYS is a secret/,
   ],
   ['a misspelt value', { ...minimal, workers: { replicas: 2 } }, /workers is not allowed/],
   ['a misspelt value of a role', { ...minimal, api: { replica: 2 } }, /replica is not allowed/],

@@ -8,6 +8,10 @@ import { until } from './lockstep.ts';
 
 export interface Cluster {
   version: string;
+  /** Its data folder. */
+  data: string;
+  /** Runs one of its programs (pg_dump, pg_basebackup, …) as the user whose files they are. @throws Error when it fails */
+  run(program: string, args: string[], env?: Record<string, string>): Promise<void>;
   /** URL as the superuser of the database `postgres`. */
   superUrl: string;
   url(role: string, password: string, database: string): string;
@@ -25,16 +29,40 @@ export function clusterMissing(promises: string): void {
   );
 }
 
-export async function startCluster(folder: string, password: string): Promise<Cluster> {
+export interface ClusterOptions {
+  /** Name of its folder; default "cluster". */
+  name?: string;
+  settings?: Record<string, string>;
+  /** A data folder that is there already, inside of it: nothing is initialised. */
+  restored?: boolean;
+}
+
+export async function startCluster(
+  folder: string,
+  password: string,
+  { name = 'cluster', settings = {}, restored = false }: ClusterOptions = {},
+): Promise<Cluster> {
   const bin = programs ?? '';
   const { runAs } = await findGround();
-  const home = join(folder, 'cluster');
+  const home = join(folder, name);
+  const options = { ...runAs, cwd: '/' };
+  const data = join(home, 'data');
+  if (!restored) initialise(bin, home, data, password, runAs);
+  return serve(bin, data, password, options, settings);
+}
+
+function initialise(
+  bin: string,
+  home: string,
+  data: string,
+  password: string,
+  runAs: { uid: number; gid: number } | undefined,
+): void {
+  const options = { ...runAs, cwd: '/' };
   const passwordFile = join(home, 'password');
   mkdirSync(home, { mode: 0o700 });
   writeFileSync(passwordFile, password);
   if (runAs) for (const path of [home, passwordFile]) chownSync(path, runAs.uid, runAs.gid);
-  const data = join(home, 'data');
-  const options = { ...runAs, cwd: '/' };
   execFileSync(
     join(bin, 'initdb'),
     [
@@ -54,6 +82,15 @@ export async function startCluster(folder: string, password: string): Promise<Cl
     ],
     { ...options, stdio: 'ignore' },
   );
+}
+
+async function serve(
+  bin: string,
+  data: string,
+  password: string,
+  options: { uid?: number; gid?: number; cwd: string },
+  settings: Record<string, string>,
+): Promise<Cluster> {
   const port = await freePort();
   const server = spawn(
     join(bin, 'postgres'),
@@ -68,6 +105,7 @@ export async function startCluster(folder: string, password: string): Promise<Cl
       'unix_socket_directories=',
       '-c',
       'fsync=off',
+      ...Object.entries(settings).flatMap(([setting, value]) => ['-c', `${setting}=${value}`]),
     ],
     { ...options, stdio: ['ignore', 'ignore', 'pipe'] },
   );
@@ -80,6 +118,24 @@ export async function startCluster(folder: string, password: string): Promise<Cl
     version: execFileSync(join(bin, 'postgres'), ['--version']).toString().trim(),
     superUrl: url('postgres', password, 'postgres'),
     url,
+    data,
+    run: (program, args, env) =>
+      new Promise((resolve, reject) => {
+        const given = { ...process.env, PGPASSWORD: password, ...env };
+        const child = spawn(join(bin, program), args, {
+          ...options,
+          env: given,
+          stdio: ['ignore', 'ignore', 'pipe'],
+        });
+        let said = '';
+        child.stderr.on('data', (chunk: Buffer) => {
+          said += chunk.toString();
+        });
+        child.once('error', reject);
+        child.once('exit', (code) =>
+          code === 0 ? resolve() : reject(new Error(`${program} ${code}: ${said}`)),
+        );
+      }),
     async stop() {
       process.off('exit', kill);
       server.kill('SIGINT');

@@ -129,6 +129,34 @@ describe.skipIf(!programs)('an external PostgreSQL', () => {
     expect(await refusal(['migrate'], { LOCKSTEP_OWNER_DATABASE_URL: owner })).toContain('ECONNREFUSED');
   });
 
+  test('a second login role within the first serves as well, so that a password is changed with nobody shut out', async () => {
+    for (const role of ['app', 'system'])
+      await superuser.query(
+        `create role ${role}_next login password ${superuser.escapeLiteral(password)} in role ${role}`,
+      );
+    const changed = {
+      ...env,
+      LOCKSTEP_DATABASE_URL: cluster.url('app_next', password, 'lockstep'),
+      LOCKSTEP_SYSTEM_DATABASE_URL: cluster.url('system_next', password, 'lockstep'),
+    };
+    const running = start(changed);
+    const { url } = await running.ready;
+    const at = { url, operatorKey };
+    await v1(at, '/tenants', { slug: 'next', name: 'Next' });
+    const path = '/tenants/next/directories';
+    const made = await v1<{ id: string; scimBaseUrl: string }>(at, path, {
+      kind: 'scim',
+      name: 'IdP',
+      config: {},
+    });
+    const { token } = await v1<{ token: string }>(at, `${path}/${made.id}/tokens`, {});
+    expect(
+      (await scim({ scimBaseUrl: made.scimBaseUrl, token }, 'POST', '/Users', person('eve'))).status,
+    ).toBe(201);
+    await until(async () => (await v1<{ items: unknown[] }>(at, '/tenants/next/members')).items[0]);
+    expect((await running.stop()).code).toBe(0);
+  });
+
   test('doctor fails and says what is wrong', async () => {
     const exit = await lockstep(['doctor', '--json'], {
       ...env,

@@ -3,6 +3,7 @@
 import { join } from 'node:path';
 import { openConnectors } from '../../connectors/connectors.ts';
 import { openCredentials } from '../../src/credential/credential.ts';
+import { openSeals } from '../../src/credential/seal.ts';
 import { openDatabase } from '../../src/database/database.ts';
 import { openPulls } from '../../src/pull/pull.ts';
 import { Source, sources } from './connectors/scripted/connector.ts';
@@ -28,7 +29,7 @@ source.beforePage = (page) => {
 };
 const pulls = openPulls({
   db,
-  credentials: openCredentials(Buffer.from(told.key, 'base64')),
+  credentials: openCredentials(openSeals(Buffer.from(told.key, 'base64')), Buffer.alloc(32)),
   connectors: openConnectors(join(import.meta.dirname, 'connectors')),
   observer: { run: () => {}, call: () => {} },
   onWritten: () => {},

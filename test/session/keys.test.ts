@@ -1,6 +1,7 @@
 import { createLocalJWKSet, jwtVerify } from 'jose';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { openCredentials } from '../../src/credential/credential.ts';
+import { openSeals } from '../../src/credential/seal.ts';
 import { type KeyOptions, openKeys } from '../../src/session/keys.ts';
 import { startApi, type TestApi } from '../api/server.ts';
 import { createTestLane, type TestLane } from '../harness/lane.ts';
@@ -170,7 +171,7 @@ test('by the clock: a key of 90 days gets a successor, once; one that is no long
 test('with another encryption key there is a new signing key, and tokens of before are still believed', async () => {
   const before = open();
   const token = await sign(before);
-  const after = open({ credentials: openCredentials(Buffer.alloc(32, 7)) });
+  const after = open({ credentials: openCredentials(openSeals(Buffer.alloc(32, 7)), Buffer.alloc(32)) });
   expect(kid(await sign(after))).not.toBe(kid(token));
   expect(await after.verifier(kid(token))).toBeDefined();
 });

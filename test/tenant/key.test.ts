@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { afterAll, beforeEach, expect, test } from 'vitest';
 import { openCredentials } from '../../src/credential/credential.ts';
+import { openSeals } from '../../src/credential/seal.ts';
 import { StartRefused } from '../../src/database/database.ts';
 import {
   authenticate,
@@ -59,12 +60,12 @@ test('a key made for whoever lost the first one opens as much, and after the las
   expect(await opens((await ensureOperatorKey(database.db, testCredentials)) ?? '')).toBe(true);
 });
 
-test('a key that the deployment brings along is adopted, survives a new encryption key, and stays ended once revoked', async () => {
+test('a key that the deployment brings along is adopted, survives a database without its digests, and stays ended once revoked', async () => {
   const brought = 'a long text out of a vault, chosen elsewhere';
   expect(await ensureOperatorKey(database.db, testCredentials, brought)).toBeUndefined();
   expect(await opens(brought)).toBe(true);
   expect(await ensureOperatorKey(database.db, testCredentials)).toBeUndefined();
-  const renewed = openCredentials(randomBytes(32));
+  const renewed = openCredentials(openSeals(randomBytes(32)), randomBytes(32));
   expect(await opens(brought, renewed)).toBe('unknown');
   await ensureOperatorKey(database.db, renewed, brought);
   expect(await opens(brought, renewed)).toBe(true);

@@ -12,7 +12,7 @@
 {{- fail "\n\nencryptionKey.existingSecret and encryptionKey.value are both set. Keep the Secret, and unset the value." -}}
 {{- end -}}
 {{- if not (or .Values.encryptionKey.existingSecret .Values.encryptionKey.value) -}}
-{{- fail "\n\nLockstep needs an encryption key that never changes. Make one with `openssl rand -base64 32`, put it into a Secret under encryption-key, and set encryptionKey.existingSecret." -}}
+{{- fail "\n\nLockstep needs an encryption key. Make one with `openssl rand -base64 32`, put it into a Secret under encryption-key, and set encryptionKey.existingSecret." -}}
 {{- end -}}
 {{- if and .Values.redis.existingSecret .Values.redis.url -}}
 {{- fail "\n\nredis.existingSecret and redis.url are both set. Keep the Secret, and unset the URL." -}}
@@ -36,7 +36,7 @@
 {{- fail "\n\ningress is enabled without ingress.hosts. Name the host under which identity providers reach Lockstep." -}}
 {{- end -}}
 {{- range .Values.config.extraEnv -}}
-{{- if and (hasKey . "value") (regexMatch "^LOCKSTEP_(.*DATABASE_URL|REDIS_URL|OPERATOR_KEY|ENCRYPTION_KEY)$" .name) -}}
+{{- if and (hasKey . "value") (regexMatch "^LOCKSTEP_(.*DATABASE_URL|REDIS_URL|OPERATOR_KEY|ENCRYPTION_KEY|DECRYPTION_KEYS)$" .name) -}}
 {{- fail (printf "\n\n%s is a secret and does not belong into extraEnv as a value. Use the chart's own setting for it." .name) -}}
 {{- end -}}
 {{- end -}}

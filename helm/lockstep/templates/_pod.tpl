@@ -27,6 +27,12 @@ valueFrom: { secretKeyRef: { name: {{ .name | quote }}, key: {{ .key | quote }} 
 {{- end }}
 - name: LOCKSTEP_ENCRYPTION_KEY
   {{ include "lockstep.secretRef" (dict "name" ($.Values.encryptionKey.existingSecret | default .inline) "key" (ternary $.Values.encryptionKey.key "encryption-key" (not (empty $.Values.encryptionKey.existingSecret)))) }}
+{{- with $.Values.decryptionKeys }}
+{{- if .existingSecret }}
+- name: LOCKSTEP_DECRYPTION_KEYS
+  {{ include "lockstep.secretRef" (dict "name" .existingSecret "key" .key) }}
+{{- end }}
+{{- end }}
 - name: LOCKSTEP_HOST
   value: {{ $.Values.config.host | quote }}
 - name: LOCKSTEP_PORT
