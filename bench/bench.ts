@@ -5,6 +5,7 @@ import type { Generator, Plan, Result } from './generator.ts';
 import type { Lockstep } from './lockstep.ts';
 import type { Peer } from './peers.ts';
 import type { BenchPostgres } from './postgres.ts';
+import type { BenchRedis } from './redis.ts';
 import { type Latency, median, type Report } from './report.ts';
 import type { Filled } from './seed.ts';
 
@@ -23,12 +24,29 @@ export interface Bench {
    * @param fresh also one with the same roles, so that its memory is this section's alone
    */
   lockstep(roles: 'api' | 'all', fresh?: 'fresh'): Promise<Lockstep>;
+  /**
+   * One process with API and scheduler and so many more that only work; none: one process with everything. What ran
+   * before is stopped first. @param options.redisUrl where its queue is; in PostgreSQL without it
+   */
+  fleet(options: FleetOptions): Promise<Fleet>;
+  /** A Redis of the bench's own, started when first asked for; words when there is none to be had. */
+  redis(): Promise<BenchRedis | string>;
   /** The raw Express server. */
   raw: Child;
   /** The peers, started when first asked for; words when they are not to be had. */
   peers(): Promise<Peer[] | string>;
   /** A slug that no tenant has yet. */
   slug(): string;
+}
+
+export interface FleetOptions {
+  workers: number;
+  redisUrl?: string | undefined;
+}
+
+export interface Fleet extends Lockstep {
+  /** The processes that work lanes. */
+  workers: Lockstep[];
 }
 
 export interface Section {

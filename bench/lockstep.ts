@@ -33,8 +33,15 @@ export interface Target {
 const operatorKey = `bench-${randomBytes(24).toString('base64url')}`;
 const encryptionKey = randomBytes(32).toString('base64');
 
-/** @param roles as in `lockstep start --roles` */
-export async function startLockstep(postgres: BenchPostgres, roles: string): Promise<Lockstep> {
+/**
+ * @param roles as in `lockstep start --roles`
+ * @param env further variables
+ */
+export async function startLockstep(
+  postgres: BenchPostgres,
+  roles: string,
+  env: Record<string, string> = {},
+): Promise<Lockstep> {
   const port = await freePort();
   const main = fileURLToPath(new URL('../src/main.ts', import.meta.url));
   const profile = process.env.BENCH_PROFILE
@@ -53,6 +60,7 @@ export async function startLockstep(postgres: BenchPostgres, roles: string): Pro
       LOCKSTEP_ENCRYPTION_KEY: encryptionKey,
       LOCKSTEP_DEMO_TENANT: '0',
       LOCKSTEP_LOG_LEVEL: 'warn',
+      ...env,
     },
   });
   let said = '';

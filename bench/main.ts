@@ -9,15 +9,18 @@ import { cpus, totalmem } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { openProgress } from '../src/simulate/progress.ts';
-import type { Bench, Section } from './bench.ts';
+import type { Bench, Fleet, FleetOptions, Section } from './bench.ts';
 import { type Memory, startChild } from './child.ts';
 import { openGenerator } from './generator.ts';
 import { type Lockstep, startLockstep } from './lockstep.ts';
 import { installPeers, type Peer, startPeers } from './peers.ts';
 import { type BenchPostgres, startPostgres } from './postgres.ts';
+import { type BenchRedis, startRedis } from './redis.ts';
 import { markdownOf, openReport, tableOf } from './report.ts';
+import { backlog } from './sections/backlog.ts';
 import { bulk } from './sections/bulk.ts';
 import { converge } from './sections/converge.ts';
+import { fairness } from './sections/fairness.ts';
 import { footprint } from './sections/footprint.ts';
 import { group } from './sections/group.ts';
 import { firstImport } from './sections/import.ts';
@@ -26,10 +29,12 @@ import { leaver } from './sections/leaver.ts';
 import { peers } from './sections/peers.ts';
 import { pull } from './sections/pull.ts';
 import { races } from './sections/races.ts';
+import { role } from './sections/role.ts';
 import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
 import { sessions } from './sections/sessions.ts';
 import { signIn } from './sections/sign-in.ts';
+import { workers } from './sections/workers.ts';
 import { type Filled, fillOverScim } from './seed.ts';
 
 const SECTIONS: Record<string, Section> = {
@@ -42,6 +47,10 @@ const SECTIONS: Record<string, Section> = {
   import: firstImport,
   'scim-running': scimRunning,
   converge,
+  workers,
+  backlog,
+  role,
+  fairness,
   lag,
   leaver,
   pull,
@@ -135,6 +144,11 @@ async function main(): Promise<number> {
     const template = await fillOverScim(api, generator, postgres, 'template', USERS);
     await fillRaw(postgres, template);
     let peers: Promise<Peer[] | string> | undefined;
+    let redis: Promise<BenchRedis | string> | undefined;
+    cleanup.push(async () => {
+      const started = await redis;
+      if (typeof started === 'object') await started.stop();
+    });
     const run = Date.now().toString(36);
     let slugs = 0;
     const bench: Bench = {
@@ -145,6 +159,11 @@ async function main(): Promise<number> {
       template,
       note,
       lockstep: server.with,
+      fleet: server.fleet,
+      redis: () => {
+        redis ??= startRedis();
+        return redis;
+      },
       raw,
       peers: () => {
         peers ??= toPeers(postgres, note, (stop) => cleanup.push(stop));
@@ -208,11 +227,18 @@ async function toPeers(
   return peers;
 }
 
-/** One server at a time: a second one would take the first one's cores. Its memory is a figure at the end. */
+/**
+ * One server at a time, be it one process or a fleet: a second one would take the first one's cores. The memory of a
+ * server in one process is a figure at the end.
+ */
 function oneServer(postgres: BenchPostgres, report: ReturnType<typeof openReport>) {
   let running: { roles: string; lockstep: Lockstep } | undefined;
+  let fleet: Lockstep[] = [];
   const memory = new Map<string, Memory>();
   async function stop(): Promise<void> {
+    const going = fleet;
+    fleet = [];
+    await Promise.all(going.map((process) => process.stop()));
     if (!running) return;
     const { roles, lockstep } = running;
     running = undefined;
@@ -239,6 +265,18 @@ function oneServer(postgres: BenchPostgres, report: ReturnType<typeof openReport
       const now = lockstep.memory();
       if (now && !memory.has(roles)) memory.set(roles, now);
       return lockstep;
+    },
+    async fleet({ workers, redisUrl }: FleetOptions): Promise<Fleet> {
+      await stop();
+      const env = redisUrl === undefined ? {} : { LOCKSTEP_REDIS_URL: redisUrl };
+      const start = async (roles: string) => {
+        const lockstep = await startLockstep(postgres, roles, env);
+        fleet.push(lockstep);
+        return lockstep;
+      };
+      const head = await start(workers === 0 ? 'api,worker,scheduler' : 'api,scheduler');
+      const hands = await Promise.all(Array.from({ length: workers }, () => start('worker')));
+      return { ...head, workers: workers === 0 ? [head] : hands };
     },
   };
 }

@@ -79,10 +79,14 @@ export interface CopyOptions {
   times?: number;
   /** Names that the people of the first copy do not have either, for a tenant that has those already. */
   strangers?: boolean;
+  /** The number of the first copy where a tenant gets several lots; default 1. */
+  firstCopy?: number;
   /** Puts everybody into one group of this name. */
   group?: string;
   /** A pending change for everybody, and no members. */
   pending?: boolean;
+  /** These changes wait until their `retry_at` is taken away, so that several lots begin at once. */
+  held?: boolean;
 }
 
 /** Fills a new tenant with the first `count` people of another; one transaction, so a lane sees all or nothing. */
@@ -101,7 +105,7 @@ export async function copyPeople(
        select u.id as old_id, gen_random_uuid() as new_id, n from
          (select id from mirror_user where directory_id = $1 order by id limit $2) u,
          generate_series($4::int, $4::int + $3::int - 1) n`,
-      [from.directoryId, count, options.times ?? 1, options.strangers ? 2 : 1],
+      [from.directoryId, count, options.times ?? 1, options.firstCopy ?? (options.strangers ? 2 : 1)],
     );
     await client.query(
       `insert into mirror_user select r.* from copy c join mirror_user u on u.id = c.old_id
@@ -144,9 +148,9 @@ export async function copyPeople(
     }
     if (options.pending) {
       await client.query(
-        `insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
-         select $1, $2, 'scim', 2, 'user', new_id, clock_timestamp() from copy`,
-        [to.tenantId, to.directoryId],
+        `insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at, retry_at)
+         select $1, $2, 'scim', 2, 'user', new_id, clock_timestamp(), $3 from copy`,
+        [to.tenantId, to.directoryId, options.held ? 'infinity' : null],
       );
     }
     await client.query('commit');

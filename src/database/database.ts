@@ -74,10 +74,12 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
   );
   const pool = new pg.Pool({
     connectionString: options.appUrl,
-    max: options.poolSize ?? 16,
+    max: options.poolSize ?? 20,
     keepAlive: true,
     // A connection keeps the plans of our functions: one that is made anew for each burst of an IdP pays for them again.
     idleTimeoutMillis: 5 * 60_000,
+    // Statements that need nothing of each other's answers go out together (converge).
+    pipeline: true,
     Client: Application,
   });
   const system = new pg.Pool({

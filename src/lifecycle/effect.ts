@@ -8,7 +8,7 @@ import { STOPPED_MS } from '../database/database.ts';
 import { converge, rowsOf } from './converge.ts';
 import { type Facts, loadFacts } from './facts.ts';
 import type { Applied } from './lifecycle.ts';
-import type { ChangeRow } from './statements.ts';
+import type { ChangeRow, PolicyRow } from './statements.ts';
 
 /** With plans for index probes only: prepared while the tables are small, others would stay when they have grown. */
 export const BEGIN =
@@ -21,22 +21,34 @@ export interface Effect {
   ownerLost: string | null;
 }
 
+export interface EffectOptions {
+  /** The tenant's policy, where this transaction has asked for it already. */
+  policy?: PolicyRow | undefined;
+  /** Also ends the transaction: the commit leaves with the write, without waiting for its answer. */
+  commit?: boolean;
+}
+
 /** @param batch changes that name a user each, of one tenant, whose lane the client's transaction holds */
 export async function makeEffective(
   client: pg.ClientBase,
   tenantId: string,
   batch: readonly ChangeRow[],
+  { policy, commit = false }: EffectOptions = {},
 ): Promise<Effect> {
   const changeOf = new Map<string, string>();
   for (const c of batch) if (c.user_id !== null && !changeOf.has(c.user_id)) changeOf.set(c.user_id, c.id);
-  const facts = await loadFacts(client, tenantId, [...changeOf.keys()]);
+  const facts = await loadFacts(client, tenantId, [...changeOf.keys()], {}, policy);
   const rows = rowsOf(converge(facts), (userId) => changeOf.get(userId));
   const parents = [...new Set(batch.flatMap((c) => (c.parent_id === null ? [] : [c.parent_id])))];
-  const written = await client.query<{ owner_lost: string | null }>({
-    name: 'converge_write',
-    text: 'select converge_write($1, $2, $3, $4) as owner_lost',
-    values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
-  });
+  const [written] = await Promise.all([
+    client.query<{ owner_lost: string | null }>({
+      name: 'converge_write',
+      text: 'select converge_write($1, $2, $3, $4) as owner_lost',
+      values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
+    }),
+    // After a write that failed PostgreSQL makes a rollback of it.
+    commit ? client.query('commit') : undefined,
+  ]);
   return { facts, ownerLost: written.rows[0]?.owner_lost ?? null };
 }
 

@@ -73,20 +73,32 @@ type Ask = <T extends pg.QueryResultRow>(name: string, text: string, ...values: 
 
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/;
 
+/** What holds for the whole tenant; the tenant must be set on the client's transaction by then. */
+export async function askPolicy(client: pg.ClientBase, tenantId: string): Promise<sql.PolicyRow | undefined> {
+  const { rows } = await client.query<sql.PolicyRow>({
+    name: 'facts_policy',
+    text: sql.POLICY,
+    values: [tenantId],
+  });
+  return rows[0];
+}
+
 /**
  * @param userIds directory users, present or gone; the tenant must be set on the client's transaction
  * @param also mappings beside the tenant's own for which groups and documents are to be loaded (a plan's)
+ * @param given the policy, where it was asked for already, in the same transaction
  */
 export async function loadFacts(
   client: pg.ClientBase,
   tenantId: string,
   userIds: string[],
   also: Partial<Policy> = {},
+  given?: sql.PolicyRow | undefined,
 ): Promise<Facts> {
   const ask: Ask = async (name, text, ...values) =>
     (await client.query({ name: `facts_${name}`, text, values: [tenantId, ...values] })).rows;
 
-  const [policy] = await ask<sql.PolicyRow>('policy', sql.POLICY);
+  const policy = given ?? (await askPolicy(client, tenantId));
   const facts: Facts = {
     subjects: new Set(userIds),
     users: new Map(),
@@ -112,37 +124,51 @@ export async function loadFacts(
   const sources: Directories = new Map();
   for (const d of policy?.directories ?? []) sources.set(d.id, d);
   for (const c of policy?.connections ?? []) sources.set(c.id, { provider: c.provider });
-  await closeSubjects(ask, facts, sources);
-  if (policy?.disputes) {
-    for (const r of await ask<{ id: string }>('disputed', sql.DISPUTED, [...facts.subjects])) {
-      facts.disputedOnRecord.add(r.id);
-    }
-  }
-  if (facts.members.size > 0) {
-    for (const g of await ask<sql.GrantRow>('grants', sql.GRANTS, [...facts.members.keys()])) {
-      push(facts.grants, g.member_id, {
-        id: g.id,
-        memberId: g.member_id,
-        role: g.role,
-        origin: g.origin,
-        mappingId: g.mapping_id,
-        groupId: g.group_id,
-        because: g.because,
-      });
-    }
-  }
   const keys = [...new Set([...facts.mappings, ...(also.mappings ?? [])].map((m) => m.groupKey))];
-  if (keys.length > 0 && facts.users.size > 0) {
-    const ids = keys.filter((k) => UUID.test(k));
-    for (const r of await ask<sql.GroupRow>('groups', sql.GROUPS, [...facts.users.keys()], keys, ids)) {
-      push(facts.groups, r.user_id, {
-        id: r.id,
-        displayName: r.display_name,
-        displayNameKey: r.display_name_key,
-      });
-    }
+  const groupsOf = async (users: string[]) => {
+    if (keys.length === 0 || users.length === 0) return [];
+    return ask<sql.GroupRow>(
+      'groups',
+      sql.GROUPS,
+      users,
+      keys,
+      keys.filter((k) => UUID.test(k)),
+    );
+  };
+  // Most tenants need nobody beside those who were asked for: their groups are asked for with them.
+  const asked = new Set(facts.subjects);
+  const [groups, closed] = await Promise.allSettled([
+    groupsOf([...asked]),
+    closeSubjects(ask, facts, sources),
+  ]);
+  // Not before both have ended: a statement that follows a failure would run in the connection's next transaction.
+  for (const part of [groups, closed]) if (part.status === 'rejected') throw part.reason;
+  const further = [...facts.users.keys()].filter((id) => !asked.has(id));
+  const [grants, disputed, moreGroups] = await Promise.all([
+    facts.members.size > 0 ? ask<sql.GrantRow>('grants', sql.GRANTS, [...facts.members.keys()]) : [],
+    policy?.disputes ? ask<{ id: string }>('disputed', sql.DISPUTED, [...facts.subjects]) : [],
+    groupsOf(further),
+    loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()], also.signIn),
+  ]);
+  for (const r of disputed) facts.disputedOnRecord.add(r.id);
+  for (const g of grants) {
+    push(facts.grants, g.member_id, {
+      id: g.id,
+      memberId: g.member_id,
+      role: g.role,
+      origin: g.origin,
+      mappingId: g.mapping_id,
+      groupId: g.group_id,
+      because: g.because,
+    });
   }
-  await loadDocuments(ask, facts, [facts.attributes, also.attributes ?? new Map()], also.signIn);
+  for (const r of [...(groups.status === 'fulfilled' ? groups.value : []), ...moreGroups]) {
+    push(facts.groups, r.user_id, {
+      id: r.id,
+      displayName: r.display_name,
+      displayNameKey: r.display_name_key,
+    });
+  }
   return facts;
 }
 
@@ -175,15 +201,22 @@ function byDirectory(rows: sql.PolicyRow['attributes']): AttributeMappings {
  */
 async function closeSubjects(ask: Ask, facts: Facts, directories: Directories): Promise<void> {
   const lookedBack = new Set<string>();
+  const linksOf = (ids: string[]) => ask<sql.LinkRow>('links_by_user', sql.LINKS_BY_USER, ids);
   for (let asked = [...facts.subjects]; asked.length > 0; ) {
     const seen = new Set(asked);
-    await keepUsers(ask, facts, directories, await ask<sql.UserRow>('users_by_id', sql.USERS_BY_ID, asked));
+    const [users, links] = await Promise.all([
+      ask<sql.UserRow>('users_by_id', sql.USERS_BY_ID, asked),
+      linksOf(asked),
+    ]);
+    keepLinks(facts, links);
+    await keepUsers(ask, facts, directories, users);
     if (directories.size > 1) {
       const sharers = await sharersOf(ask, facts, asked, directories);
       await keepUsers(ask, facts, directories, sharers);
       for (const u of sharers) seen.add(u.id);
+      const others = [...seen].filter((id) => !facts.links.has(id));
+      if (sharers.length > 0) keepLinks(facts, await linksOf(others));
     }
-    keepLinks(facts, await ask<sql.LinkRow>('links_by_user', sql.LINKS_BY_USER, [...seen]));
 
     const unlinked = [...seen].flatMap((id) => {
       const user = facts.users.get(id);

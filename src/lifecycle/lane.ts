@@ -6,6 +6,7 @@
 import type pg from 'pg';
 import type { Database } from '../database/database.ts';
 import { appliedChange, BEGIN, isTransient, makeEffective } from './effect.ts';
+import { askPolicy } from './facts.ts';
 import type { LifecycleObserver } from './lifecycle.ts';
 import type { ChangeRow } from './statements.ts';
 
@@ -21,6 +22,11 @@ export interface LaneOptions {
 
 const DEFAULT_RETRY_MS = [1_000, 5_000, 30_000, 120_000];
 const MAX_BATCH = 500;
+// Where many lanes share few cores each batch takes long, and small ones make it worse: what a batch costs whatever its
+// size is then most of it (four processes with 20 lanes: 0.5 times the rate of one process, with this 1.0).
+const MIN_BATCH = 100;
+/** Above this a change is costly in itself, and small batches are right. */
+const COSTLY_MS = 1.5;
 const SPREAD_STEP = 500;
 
 export function openLane(db: Database, options: LaneOptions) {
@@ -31,16 +37,17 @@ export function openLane(db: Database, options: LaneOptions) {
   // Follows what a batch costs on this machine now; starts low, so that the first batch is short wherever it runs.
   let batchSize = 50;
 
-  /** @returns how many changes became effective or moved on; 0 when nothing is due */
-  async function step(tenantId: string): Promise<number> {
+  /** @returns false when nothing more is due: what is committed from now on has its own wake-up */
+  async function step(tenantId: string): Promise<boolean> {
     const startedAt = performance.now();
+    const size = batchSize;
     let taken: ChangeRow[] = [];
     try {
-      taken = await work(tenantId, async (client) => {
+      await work(tenantId, async (client) => {
         const { rows } = await client.query<ChangeRow>({
           name: 'lane_take',
           text: 'select * from lane_take($1, $2)',
-          values: [tenantId, batchSize],
+          values: [tenantId, size],
         });
         taken = rows;
         return rows;
@@ -48,14 +55,15 @@ export function openLane(db: Database, options: LaneOptions) {
     } catch (error) {
       if (isTransient(error) || taken.length === 0) throw error;
       await bisect(tenantId, taken, error);
-      return taken.length;
+      return true;
     }
     const tookMs = performance.now() - startedAt;
-    if (taken.length >= batchSize || tookMs > batchMs) {
+    if (taken.length > 0 && (taken.length >= size || tookMs > batchMs)) {
       const fits = Math.round((taken.length * batchMs) / tookMs);
-      batchSize = Math.max(10, Math.min(MAX_BATCH, batchSize * 2, fits));
+      const least = tookMs / taken.length > COSTLY_MS ? 10 : MIN_BATCH;
+      batchSize = Math.max(least, Math.min(MAX_BATCH, size * 2, fits));
     }
-    return taken.length;
+    return taken.length >= size || taken.some((c) => c.spread !== null);
   }
 
   /** Takes changes and makes them effective, in one transaction; tells the observer after its commit. */
@@ -69,8 +77,11 @@ export function openLane(db: Database, options: LaneOptions) {
     let ownerLost: string | null = null;
     let takenAt = new Date();
     try {
-      await client.query(BEGIN);
-      const taken = await take(client);
+      const [, taken, policy] = await Promise.all([
+        client.query(BEGIN),
+        take(client),
+        askPolicy(client, tenantId),
+      ]);
       takenAt = new Date();
       // A change that names groups, or a whole directory, is spread in a step of its own.
       const firstSpread = taken.findIndex((c) => c.spread !== null);
@@ -83,9 +94,9 @@ export function openLane(db: Database, options: LaneOptions) {
           values: [tenantId, first.id, SPREAD_STEP],
         });
       } else if (first) {
-        ({ ownerLost } = await makeEffective(client, tenantId, batch));
+        ({ ownerLost } = await makeEffective(client, tenantId, batch, { policy, commit: true }));
       }
-      await client.query('commit');
+      if (batch.length === 0 || first?.spread) await client.query('commit');
     } catch (error) {
       await client.query('rollback').catch((e: Error) => {
         broken = e;
@@ -158,18 +169,22 @@ export function openLane(db: Database, options: LaneOptions) {
   }
 
   return {
-    async drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'> {
+    async drain(
+      tenantId: string,
+      signal: AbortSignal,
+      othersWait: () => boolean = () => false,
+    ): Promise<'empty' | 'more'> {
       const until = performance.now() + sliceMs;
       for (let transientLeft = 3; ; ) {
         if (signal.aborted) return 'more';
         try {
-          if ((await step(tenantId)) === 0) return 'empty';
+          if (!(await step(tenantId))) return 'empty';
         } catch (error) {
           // A deadlock or a serialization failure says "again"; a lost connection says so a few times, then the sweeper.
           if (!isTransient(error) || transientLeft === 0) throw error;
           transientLeft -= 1;
         }
-        if (performance.now() > until) return 'more';
+        if (performance.now() > until || othersWait()) return 'more';
       }
     },
   };

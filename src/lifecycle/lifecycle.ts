@@ -95,7 +95,8 @@ export interface AttributePlan {
 }
 
 export interface Lifecycle {
-  drain(tenantId: string, signal: AbortSignal): Promise<'empty' | 'more'>;
+  /** @param othersWait asked after each batch: then the turn ends */
+  drain(tenantId: string, signal: AbortSignal, othersWait?: () => boolean): Promise<'empty' | 'more'>;
   /** Tenants whose lane has something due and nobody seems to be working on it. Reads only (system role). */
   sweep(): Promise<string[]>;
   /**

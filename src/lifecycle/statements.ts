@@ -1,6 +1,7 @@
 /**
  * The reading SQL of converge, each statement with the indexes that it relies on. `$1` is always the tenant, which is
  * set on the transaction as well; arrays make every statement one for a whole batch. Functions stand in lifecycle.sql.
+ * `===` (policies.sql) where an id is looked up: an index by tenant would walk the tenant.
  */
 import type { ChangeSource, MemberStatus } from '../database/entities.ts';
 import type { Mapping } from './desired.ts';
@@ -62,7 +63,7 @@ export interface UserRow {
 }
 
 /** $2 users. Index: primary key. */
-export const USERS_BY_ID = `select ${USER_COLUMNS} from mirror_user u where u.id = any ($2) and u.tenant_id = $1`;
+export const USERS_BY_ID = `select ${USER_COLUMNS} from mirror_user u where u.id = any ($2) and u.tenant_id === $1`;
 
 /**
  * $2 e-mail keys, $3 userName keys, $4 directories, $5 external ids: everybody who has one of these now, or had one of the
@@ -86,7 +87,7 @@ export const SHARERS = `
 export const DOCUMENTS = `
   select u.id, coalesce((select jsonb_object_agg(name, u.doc -> name) from unnest($3::text[]) name
     where u.doc ? name), '{}') as document
-  from mirror_user u where u.id = any ($2) and u.tenant_id = $1`;
+  from mirror_user u where u.id = any ($2) and u.tenant_id === $1`;
 
 export interface DocumentRow {
   id: string;
@@ -95,7 +96,7 @@ export interface DocumentRow {
 
 /** $2 users. Index: primary key. */
 export const FORMER_KEYS = `select user_id, user_name_key, email_key, since, until from mirror_former_key
-  where user_id = any ($2) and tenant_id = $1`;
+  where user_id = any ($2) and tenant_id === $1`;
 
 export interface FormerKeyRow {
   user_id: string;
@@ -111,11 +112,11 @@ const LINK_AND_MEMBER = `l.member_id, l.user_id, l.subject is not null as login,
 /** $2 users: the links of their members, all of them, with the member. Indexes: link_user, link_member. */
 export const LINKS_BY_USER = `select ${LINK_AND_MEMBER} from (
     select distinct member_id from link where tenant_id = $1 and user_id = any ($2)) of
-  join link l on l.member_id = of.member_id and l.tenant_id = $1 join member m on m.id = l.member_id`;
+  join link l on l.member_id = of.member_id join member m on m.id = l.member_id`;
 
 /** $2 members. Index: link_member. */
 export const LINKS_BY_MEMBER = `select ${LINK_AND_MEMBER} from link l join member m on m.id = l.member_id
-  where l.member_id = any ($2) and l.tenant_id = $1`;
+  where l.member_id = any ($2) and l.tenant_id === $1`;
 
 export interface LinkRow {
   member_id: string;
@@ -152,7 +153,7 @@ export interface RememberedRow {
 
 /** $2 members: what directories and sign-ins granted them. Index: role_grant_once. */
 export const GRANTS = `select id, member_id, role, origin, mapping_id, group_id, because from role_grant
-  where member_id = any ($2) and tenant_id = $1 and origin <> 'operator'`;
+  where member_id = any ($2) and tenant_id === $1 and origin <> 'operator'`;
 
 export interface GrantRow {
   id: string;

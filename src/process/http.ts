@@ -3,6 +3,7 @@
  * and answers 503 until there is something to serve. When it stops, requests under way are answered first.
  */
 import { createServer, type RequestListener } from 'node:http';
+import type { Socket } from 'node:net';
 import { setTimeout as delay } from 'node:timers/promises';
 import { StartRefused } from '../database/database.ts';
 
@@ -16,16 +17,26 @@ export interface Http {
   stop(patienceMs: number): Promise<void>;
 }
 
+/** How long a connection without a request may still bring one when the server stops. */
+const QUIET_MS = 500;
+
 /** @throws StartRefused when it cannot listen there */
 export async function openHttp(at: { host: string; port: number }): Promise<Http> {
   let app: RequestListener = starting;
   let stopping = false;
   let stopped: Promise<void> | undefined;
+  // Node takes a connection on which no request has come yet for a busy one; clients open such ones in advance.
+  const unused = new Set<Socket>();
   // A filter of 2,048 characters beyond Latin is 18 kB of percent-encoded URL, more than Node takes by itself.
   const server = createServer({ maxHeaderSize: 64 * 1024 }, (req, res) => {
+    unused.delete(req.socket);
     // A client on a kept connection is told that this answer is its last one here.
     if (stopping) res.setHeader('connection', 'close');
     app(req, res);
+  });
+  server.on('connection', (socket) => {
+    unused.add(socket);
+    socket.once('close', () => unused.delete(socket));
   });
   // Longer than the 60 s of common load balancers, so that it is they who close an idle connection.
   server.keepAliveTimeout = 65_000;
@@ -54,7 +65,14 @@ export async function openHttp(at: { host: string; port: number }): Promise<Http
   async function stop(patienceMs: number): Promise<void> {
     stopping = true;
     const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+    // Without it every stop would last its whole patience: for connections that wait, and for those whose last answer was
+    // begun before they could be told that it is the last.
+    const tidy = setInterval(() => {
+      server.closeIdleConnections();
+      for (const socket of unused) if (socket.bytesRead === 0) socket.destroy();
+    }, QUIET_MS);
     await Promise.race([closed, delay(patienceMs, undefined, { ref: false })]);
+    clearInterval(tidy);
     server.closeAllConnections();
     await closed;
   }

@@ -19,6 +19,7 @@ import { openMetrics } from '../metrics/metrics.ts';
 import { openPulls, type Pulls } from '../pull/pull.ts';
 import { type LaneQueueUrl, within } from '../queue/backend.ts';
 import { openLaneQueue } from '../queue/lane-queue.ts';
+import { workOwnLanes } from '../queue/own-lanes.ts';
 import { openReconciler } from '../reconcile/reconcile.ts';
 import { openRecorder } from '../request-log/request-log.ts';
 import { scimRouter } from '../scim/scim.ts';
@@ -67,7 +68,10 @@ export interface Lockstep {
   stop(): Promise<void>;
 }
 
-const WORKER_CONCURRENCY = 8;
+/** One thread works them all; more at a time are each slower, and several processes then crowd the database. */
+const WORKER_CONCURRENCY = 4;
+/** Lanes that a process with API and workers works without asking the queue. With those above below the pool's size. */
+const OWN_CONCURRENCY = 8;
 /** Directories that one process pulls at once: mostly waiting for their sources, so that a slow one delays nobody. */
 const PULL_CONCURRENCY = 32;
 /** Between looks for names whose proof is due for another look. */
@@ -186,9 +190,16 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
 
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
+    let wake = queue.wake;
     if (has('worker')) {
       boundHeap();
-      background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
+      const own = workOwnLanes(queue, lifecycle.drain, {
+        concurrency: OWN_CONCURRENCY,
+        onError: (error) => onError('working a lane', error),
+      });
+      wake = own.wake;
+      background.push(own.worker);
+      background.push(queue.work(own.handler, { concurrency: WORKER_CONCURRENCY }));
       background.push(startFallback({ lifecycle, queue, onError }));
       background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
       background.push(startLogoutSender({ db, keys: sessions.keys, issuer: sessions.issuer, onError }));
@@ -236,7 +247,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     app.use(healthRouter({ db, queue, isStopping: () => stopping }));
     app.use(metrics.router);
     if (has('api')) {
-      const store = openDirectoryStore(db.pool, wakeOnCommit(db, queue));
+      const store = openDirectoryStore(db.pool, wakeOnCommit(db, { wake }));
       const logTrouble = occasionally((error) => {
         log.warn({ err: error }, 'the request log cannot be written; requests go on');
       });

@@ -12,8 +12,15 @@ export interface Schedule {
   startAt: Date;
 }
 
-/** Works one lane until it is empty ('empty') or its time slice is used up ('more'). */
-export type LaneHandler = (lane: string, signal: AbortSignal) => Promise<'empty' | 'more'>;
+/**
+ * Works one lane until it is empty ('empty') or its turn is over ('more'): its time slice is used up, or, after a batch,
+ * other lanes are known to wait.
+ */
+export type LaneHandler = (
+  lane: string,
+  signal: AbortSignal,
+  othersWait?: () => boolean,
+) => Promise<'empty' | 'more'>;
 
 export interface LaneWorker {
   /**

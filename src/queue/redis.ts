@@ -115,28 +115,56 @@ const UNTRUSTED = /certificate|self-signed|altnames|wrong version number|SSL|TLS
 
 /** Asks each server that takes writes whether it may drop keys when it is full. Never throws; takes 5 seconds at most. */
 export async function examineRedis(url: string): Promise<Fitness> {
-  let client: RedisClient;
+  const clients: RedisClient[] = [];
   try {
-    client = connectRedis(url, 'ask');
-  } catch (error) {
-    return { state: 'unfit', words: (error as Error).message };
-  }
-  try {
-    const why = await opened(client);
-    if (why) {
-      const message = why.message || String(why);
-      const words = `Redis ${REFUSES.test(message) ? 'refuses the connection' : 'does not answer'} (${message}). See LOCKSTEP_REDIS_URL.`;
-      return { state: REFUSES.test(message) || UNTRUSTED.test(message) ? 'unfit' : 'away', words };
-    }
-    return await fitness(client);
+    const client = connectRedis(url, 'ask');
+    clients.push(client, ...clientsOfEach(url));
+    const [way, ...each] = clients.map(opened);
+    // Of sentinels and of a cluster's nodes a client says only, and late, that none could be reached.
+    const whyNone = Promise.all(each).then((whys) =>
+      whys.length > 0 && whys.every((why) => why && isRefusal(why)) ? whys[0] : way,
+    );
+    const why = await Promise.race([way, whyNone]);
+    if (!why) return await fitness(client);
+    const whys = [why, ...(await Promise.all(each))].filter((reason) => reason !== undefined);
+    const refusal = whys.find(refuses) ?? whys.find(isUntrusted);
+    const message = (refusal ?? why).message || String(why);
+    const words = `Redis ${refusal && refuses(refusal) ? 'refuses the connection' : 'does not answer'} (${message}). See LOCKSTEP_REDIS_URL.`;
+    return { state: refusal ? 'unfit' : 'away', words };
   } catch (error) {
     const { message } = error as Error;
-    return REFUSES.test(message)
+    if (clients.length === 0) return { state: 'unfit', words: message };
+    return refuses(error as Error)
       ? { state: 'unfit', words: `Redis refuses what a queue needs (${message}). See LOCKSTEP_REDIS_URL.` }
       : { state: 'away', words: `Redis does not answer (${message}). See LOCKSTEP_REDIS_URL.` };
   } finally {
-    client.disconnect();
+    for (const client of clients) client.disconnect();
   }
+}
+
+const refuses = ({ message }: Error) => REFUSES.test(message);
+const isUntrusted = ({ message }: Error) => UNTRUSTED.test(message);
+const isRefusal = (error: Error) => refuses(error) || isUntrusted(error);
+
+/** One to each server that the URL names, by itself; none where it names only one. */
+function clientsOfEach(url: string): Redis[] {
+  const parsed = parseRedisUrl(url);
+  if (!parsed.ok || parsed.address.kind === 'single') return [];
+  const { hosts, sentinel, tls, family, ...data } = parsed.address;
+  const { username, password } = sentinel ?? data;
+  return hosts.map((host) => {
+    const client = new Redis({
+      ...host,
+      ...(username ? { username } : {}),
+      ...(password ? { password } : {}),
+      ...(family ? { family } : {}),
+      ...(tls ? { tls: tlsOptions(tls) } : {}),
+      connectTimeout: CONNECT_MS,
+      enableReadyCheck: false,
+    });
+    client.on('error', () => {});
+    return client;
+  });
 }
 
 /** @returns why it could not be opened; undefined when it is open */
@@ -150,7 +178,7 @@ function opened(client: RedisClient): Promise<Error | undefined> {
     });
     client.on('error', (error: Error & { lastNodeError?: Error }) => {
       why = error.lastNodeError ?? error;
-      if (!REFUSES.test(why.message) && !UNTRUSTED.test(why.message)) return;
+      if (!isRefusal(why)) return;
       clearTimeout(late);
       resolve(why);
     });

@@ -28,8 +28,16 @@ export const mutations: readonly Mutation[] = [
     guard: 'row-level security',
     breaks: 'every tenant sees every row',
     file: 'src/database/policies.sql',
-    find: `using (tenant_id = (select nullif(current_setting('lockstep.tenant', true), '')::uuid))\n      with check`,
+    find: `using (tenant_id operator(public.===) (select nullif(current_setting('lockstep.tenant', true), '')::uuid))\n      with check`,
     replace: 'using (true)\n      with check',
+    tests: database,
+  },
+  {
+    guard: 'row-level security',
+    breaks: 'the comparison of tenants holds for any two',
+    file: 'src/database/policies.sql',
+    find: 'function = uuid_eq, commutator',
+    replace: 'function = uuid_le, commutator',
     tests: database,
   },
   {

@@ -99,16 +99,38 @@ describe.skipIf(!redisServerAvailable)('the lane queue', () => {
     await (await through(`${url}?ca=${encodeURIComponent(ca)}`)).send();
   });
 
-  test('when its master fails, a Sentinel pair goes on with the other, and the lanes with it', async () => {
-    const pair = opened(await startSentinelPair());
-    expect(await examineRedis(pair.url)).toEqual({ state: 'fit' });
-    const { send, sendUntilThrough, queue } = await through(pair.url);
-    await send();
-    await pair.failOver();
-    await sendUntilThrough();
-    await send();
-    expect(await queue.ready()).toBe(true);
-  });
+  /** Without the authority that signed their certificates, and with a wrong password, which is not shown. */
+  async function expectRefusals(url: string): Promise<void> {
+    const untrusted = await examineRedis(url.replace(/([?&])ca=[^&]*/, '$1').replace(/[?&]$/, ''));
+    expect(untrusted).toMatchObject({ state: 'unfit', words: expect.stringMatching(/certificate/) });
+    const wrong = await examineRedis(url.replace(/:[^:@]*@/, ':hunter2@'));
+    expect(wrong).toMatchObject({ state: 'unfit', words: expect.stringContaining('WRONGPASS') });
+    expect(JSON.stringify(wrong)).not.toContain('hunter2');
+  }
+
+  for (const [form, secured] of [
+    ['', false],
+    [' behind TLS with users', true],
+  ] as const) {
+    test(`when its master fails, a Sentinel pair${form} goes on with the other, and the lanes with it`, async () => {
+      const pair = opened(await startSentinelPair(secured));
+      if (secured) {
+        await expectRefusals(pair.url);
+        const wrong = pair.url.replace(/sentinelPassword=[^&]*/, 'sentinelPassword=hunter2');
+        expect(await examineRedis(wrong)).toMatchObject({
+          state: 'unfit',
+          words: expect.stringContaining('WRONGPASS'),
+        });
+      }
+      expect(await examineRedis(pair.url)).toEqual({ state: 'fit' });
+      const { send, sendUntilThrough, queue } = await through(pair.url);
+      await send();
+      await pair.failOver();
+      await sendUntilThrough();
+      await send();
+      expect(await queue.ready()).toBe(true);
+    });
+  }
 
   test('on a cluster every key is in one slot; while its master is away nothing is ready, and then all goes on', async () => {
     const cluster = opened(await startRedisCluster());
@@ -127,6 +149,23 @@ describe.skipIf(!redisServerAvailable)('the lane queue', () => {
     await sendUntilThrough();
     await send();
     expect(await queue.ready()).toBe(true);
+  });
+
+  test('when a master of a cluster behind TLS with users fails, its replica has what was written, and the lanes go on', async () => {
+    const key = '{lockstep}';
+    const cluster = opened(await startRedisCluster({ secured: true, replicaOf: key }));
+    await expectRefusals(cluster.url);
+    expect(await examineRedis(cluster.url)).toEqual({ state: 'fit' });
+    const { queue, send, sendUntilThrough } = await through(cluster.url);
+    await send();
+    const hour = 3_600_000;
+    await queue.keepSchedules([{ id: 'x', lane: 'x', everyMs: hour, startAt: new Date(Date.now() + hour) }]);
+    await cluster.replicated(key);
+    await cluster.endMasterOf(key);
+    await sendUntilThrough();
+    await send();
+    expect(await queue.ready()).toBe(true);
+    expect(await queue.counts()).toMatchObject({ delayed: 1 });
   });
 
   test('a Redis that died without ending its connections is followed by the one in its place', async () => {
