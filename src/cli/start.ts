@@ -2,6 +2,7 @@
 import pino from 'pino';
 import type { Config } from '../config/config.ts';
 import { allRoles, type Lockstep, type Role, startLockstep } from '../process/start.ts';
+import { routeConsole } from './console.ts';
 import { configOrExit, exitRefused, exitWith } from './refusal.ts';
 
 export interface StartFlags {
@@ -20,6 +21,7 @@ export async function runStart(flags: StartFlags): Promise<void> {
     { level: config.logLevel, base: { name: 'lockstep' }, serializers: { err: errorFacts } },
     pino.destination(2),
   );
+  routeConsole(log);
   // Somebody who watches reads the words on stdout; a log collector gets the same as a line of JSON.
   const told = process.stderr.isTTY ? 'debug' : 'info';
   let running: Lockstep | undefined;

@@ -143,13 +143,14 @@ export async function scim(
   method: string,
   path: string,
   body?: unknown,
-): Promise<{ status: number; body: { id: string; totalResults?: number } }> {
+): Promise<{ status: number; retryAfter: string | null; body: { id: string; totalResults?: number } }> {
   const answer = await fetch(`${at.scimBaseUrl}${path}`, {
     method,
     headers: { authorization: `Bearer ${at.token}`, 'content-type': 'application/scim+json' },
     ...(body === undefined ? {} : { body: JSON.stringify(body) }),
   });
-  return { status: answer.status, body: (await answer.json()) as { id: string } };
+  const said = (await answer.json()) as { id: string };
+  return { status: answer.status, retryAfter: answer.headers.get('retry-after'), body: said };
 }
 
 export function person(userName: string): Record<string, unknown> {
