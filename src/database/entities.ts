@@ -34,6 +34,16 @@ export const Lane = defineEntity({
   },
 });
 
+export const Comparison = defineEntity({
+  name: 'Comparison',
+  tableName: 'comparison',
+  properties: {
+    tenantId: p.uuid().primary(),
+    comparedAt: p.datetime().nullable(),
+    claimedUntil: p.datetime().nullable(),
+  },
+});
+
 export const Domain = defineEntity({
   name: 'Domain',
   tableName: 'domain',
@@ -792,6 +802,7 @@ export const Event = defineEntity({
 export const entities = [
   Tenant,
   Lane,
+  Comparison,
   Domain,
   Directory,
   DirectoryClient,

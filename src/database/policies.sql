@@ -17,7 +17,7 @@ begin
     create operator === (leftarg = uuid, rightarg = uuid, function = uuid_eq, commutator = ===, restrict = neqsel,
       join = neqjoinsel);
   end if;
-  foreach t in array array['lane', 'domain', 'connection', 'sign_in_policy', 'claim_mapping', 'sign_in_attempt', 'said_once',
+  foreach t in array array['lane', 'comparison', 'domain', 'connection', 'sign_in_policy', 'claim_mapping', 'sign_in_attempt', 'said_once',
       'session', 'refresh_token', 'sign_in_code', 'session_end', 'directory', 'directory_client', 'directory_token',
       'api_key', 'scim_request', 'pull_state', 'pull_run', 'staged_user', 'staged_group', 'staged_member',
       'staged_absence', 'held_change', 'mirror_user', 'mirror_email', 'mirror_former_key',
@@ -87,6 +87,7 @@ grant usage on all sequences in schema public to {{app}};
 grant select on all tables in schema public to {{system}};
 grant insert, update on api_key to {{system}};
 grant delete on change to {{system}};
+grant insert, update on comparison to {{system}};
 grant insert, delete on scim_request to {{system}};
 grant update (last_used_at) on directory_token to {{system}};
 grant delete on reconciliation to {{system}};

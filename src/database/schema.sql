@@ -21,6 +21,14 @@ create table lane (
   restored_at timestamptz
 ) with (fillfactor = 50);
 
+-- When a tenant's members were last compared with its mirrors, and until when a scheduler is at it.
+create table comparison (
+  tenant_id uuid primary key references tenant (id) on delete cascade,
+  compared_at timestamptz,
+  claimed_until timestamptz
+);
+create index comparison_round on comparison (compared_at nulls first, tenant_id);
+
 -- A name that a tenant says is its own, proved by a DNS TXT record: of its e-mail addresses (home-realm discovery, and
 -- rule 4 of "Who is whom"), or a host at which its people sign in. Unproved it does nothing; proved it is one tenant's.
 create table domain (

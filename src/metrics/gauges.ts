@@ -55,6 +55,8 @@ const FACTS = `
        select d.kind, extract(epoch from min(coalesce(x.reconciled_at, d.created_at))) as at
        from directory d left join directory_reconciled x on x.directory_id = d.id
        where d.paused_at is null group by d.kind) r) as reconciled,
+    (select extract(epoch from least(min(c.compared_at), (select min(t.created_at) from tenant t
+         join comparison n on n.tenant_id = t.id where n.compared_at is null))) from comparison c) as compared,
     (select coalesce(json_agg(h), '[]') from (
        select reason, count(*)::int as count from held_change where state = 'held' group by reason) h) as held,
     (select count(*) from
@@ -84,6 +86,8 @@ export interface Facts {
   reconciled: { kind: string; at: number }[];
   held: { reason: string; count: number }[];
   mismatches: { kind: string; state: string; count: number }[];
+  /** The tenant whose members were compared with its mirrors longest ago. */
+  compared: string | null;
   ownerless: string;
   token_expiry: string | null;
 }
@@ -152,6 +156,11 @@ export function exportGauges(registry: Registry, options: GaugeOptions): () => P
       'lockstep_open_deprovision_oldest_timestamp_seconds',
       'Source time of the oldest leaver who is not yet denied, as Unix time; absent when there is none. Exported by one elected process',
       (row) => row.oldest_leaver,
+    );
+    single(
+      'lockstep_compared_timestamp_seconds',
+      'When the members of the tenant that waits longest were last compared with its mirrors, as Unix time; a mismatch that arose since is not yet known. Exported by one elected process',
+      (row) => row.compared,
     );
     single(
       'lockstep_tenants_without_owner',

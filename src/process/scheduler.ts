@@ -7,6 +7,7 @@ import type { Database } from '../database/database.ts';
 import type { Lifecycle } from '../lifecycle/lifecycle.ts';
 import type { LaneQueue } from '../queue/queue.ts';
 import type { Reconciler } from '../reconcile/reconcile.ts';
+import { openRounds } from '../reconcile/rounds.ts';
 import { pruneRequests, PRUNE_BATCH as REQUESTS_BATCH } from '../request-log/request-log.ts';
 import type { SigningKeys } from '../session/keys.ts';
 import { pruneSessions, PRUNE_BATCH as SESSIONS_BATCH } from '../session/pruning.ts';
@@ -32,7 +33,10 @@ export interface Stoppable {
 
 const SWEEP_MS = 1_000;
 const COMPARE_MS = 15_000;
-/** The comparison rests this many times as long as it worked, so that it never takes more than a fifth of a core. */
+/**
+ * The comparison rests this many times as long as it worked, so that a scheduler never takes more than a fifth of a core
+ * for it; a deployment that wants it sooner runs a second one.
+ */
 const COMPARE_REST = 4;
 const PRUNE_MS = 600_000;
 const PRUNE_BATCH = 1_000;
@@ -46,6 +50,8 @@ export function startScheduler(options: SchedulerOptions): Stoppable {
   const { db, lifecycle, reconciler, queue, keys, retentionDays, requestRetentionDays, onSwept, onError } =
     options;
 
+  const rounds = openRounds(db, { restMs: COMPARE_MS - 5_000 });
+
   async function sweep(): Promise<void> {
     const due = await lifecycle.sweep();
     for (const tenantId of due) queue.wake(tenantId);
@@ -53,12 +59,17 @@ export function startScheduler(options: SchedulerOptions): Stoppable {
   }
 
   async function compareAll(signal: AbortSignal): Promise<void> {
-    const { rows } = await db.system.query<{ id: string }>('select id from tenant order by id');
-    for (const { id } of rows) {
-      if (signal.aborted) return;
-      const startedAt = performance.now();
-      await reconciler.compare(id).catch((error) => onError('comparing mirror and members', error));
-      await rest((performance.now() - startedAt) * COMPARE_REST, signal);
+    await rounds.enrol();
+    while (!signal.aborted) {
+      const id = await rounds.next();
+      if (id === undefined) return;
+      const at = new Date();
+      // One that fails keeps its claim until that runs out, and its place: it is not the next at once.
+      await reconciler.compare(id).then(
+        () => rounds.done(id, at),
+        (error) => onError('comparing mirror and members', error),
+      );
+      await rest((Date.now() - at.getTime()) * COMPARE_REST, signal);
     }
   }
 

@@ -64,6 +64,7 @@ async function populate(): Promise<string> {
        values ($1, 'user', $2, 'extra', 'suspected', '')`,
       [lane.tenantId, ada],
     );
+    await client.query('insert into comparison (tenant_id) values ($1)', [lane.tenantId]);
     const run = uuidv7();
     const at = [lane.tenantId, lane.directory.id];
     await client.query(`insert into pull_state (tenant_id, directory_id) values ($1, $2)`, at);

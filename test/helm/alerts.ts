@@ -341,6 +341,26 @@ export const alertCases: AlertCase[] = [
     at: '36h',
   },
   {
+    alert: 'LockstepComparisonOld',
+    when: 'a tenant waits for over two hours',
+    series: gauge('lockstep_compared_timestamp_seconds', '0x1000'),
+    every: '5m',
+    at: '150m',
+    fires: [
+      {
+        labels: { job },
+        says: `The members of some tenant of ${job} were compared with its mirrors 2h 30m 0s ago: a mismatch that arose since is not counted.`,
+      },
+    ],
+  },
+  {
+    alert: 'LockstepComparisonOld',
+    when: 'the longest waited for an hour',
+    series: gauge('lockstep_compared_timestamp_seconds', '0x1000'),
+    every: '5m',
+    at: '60m',
+  },
+  {
     alert: 'LockstepPullsFail',
     when: 'three of four fail',
     series: {

@@ -47,6 +47,41 @@ test('applied changes older than the retention are forgotten, in batches; younge
   expect(await left()).toEqual({ applied: 3, parked: 2, pending: 1 });
 });
 
+test('every tenant is compared, and one whose comparison fails does not keep the others from it', async () => {
+  const [broken, ...others] = [
+    await createTestTenant(database.db),
+    await createTestTenant(database.db),
+    await createTestTenant(database.db),
+  ];
+  const failures: string[] = [];
+  const scheduler = startScheduler({
+    db: database.db,
+    lifecycle: { sweep: async () => [] },
+    reconciler: {
+      async compare(id) {
+        if (id === broken) throw new Error('cannot');
+      },
+    },
+    queue: { wake: () => {} },
+    keys: { maintain: async () => {} },
+    retentionDays: 30,
+    requestRetentionDays: 7,
+    onSwept: () => {},
+    onError: (what) => failures.push(what),
+  });
+  const compared = async () => {
+    const { rows } = await database.db.system.query<{ id: string }>(
+      'select tenant_id as id from comparison where compared_at is not null and tenant_id = any ($1) order by 1',
+      [[broken, ...others]],
+    );
+    return rows.map((row) => row.id);
+  };
+  await until(async () => ((await compared()).length === 2 ? true : undefined));
+  await scheduler.stop();
+  expect(await compared()).toEqual([...others].sort());
+  expect(failures).toEqual(['comparing mirror and members']);
+});
+
 test('lanes that lost their wake-up are woken, counted, and a failing step is reported and tried again', async () => {
   const woken: string[] = [];
   const failures: string[] = [];
