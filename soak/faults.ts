@@ -19,6 +19,7 @@ export const faultKinds = [
   'redis flushed',
   'postgres fast',
   'postgres immediate',
+  'slow disk',
   'slow idp',
   'stalled worker',
   'duplicate jobs',
@@ -88,6 +89,13 @@ export async function playFaults(ground: FaultGround, options: FaultOptions): Pr
     async 'postgres immediate'(kind) {
       onFault(kind, 'PostgreSQL crashed (immediate), recovers');
       await postgres.restart('immediate');
+    },
+    async 'slow disk'(kind) {
+      const ms = 20 + random.below(81);
+      onFault(kind, `each flush of the WAL ${ms} ms later, for ${SLOW_MS / 1000} s`);
+      await postgres.delayFlush(ms);
+      await sleep(SLOW_MS, undefined, { signal }).catch(() => {});
+      await postgres.delayFlush(0);
     },
     async 'slow idp'(kind) {
       onFault(kind, 'sources slow, throttling, failing');

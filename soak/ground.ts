@@ -18,6 +18,8 @@ export interface Postgres {
   sql: pg.Pool;
   /** `fast` ends sessions and writes a checkpoint; `immediate` is a crash, with recovery at the next start. */
   restart(how: 'fast' | 'immediate'): Promise<void>;
+  /** Has every flush of the WAL wait before its fsync, as a slow disk would. @param ms at most 100; 0: no longer */
+  delayFlush(ms: number): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -54,6 +56,12 @@ export async function startPostgres(): Promise<Postgres> {
       server = await start();
       if (server.port !== port)
         throw new Error(`PostgreSQL came back on port ${server.port} instead of ${port}`);
+    },
+    async delayFlush(ms) {
+      // Without siblings it waits also when nobody else commits.
+      await sql.query(`alter system set commit_siblings = 0`);
+      await sql.query(`alter system set commit_delay = ${ms * 1_000}`);
+      await sql.query('select pg_reload_conf()');
     },
     async stop() {
       await sql.end();

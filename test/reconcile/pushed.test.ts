@@ -132,6 +132,27 @@ describe('pushed only', () => {
     expect(await rig.mismatches()).toEqual(['member wrong_role confirmed']);
   });
 
+  test('one whose lease somebody else holds is waited for: the one behind it is not leased, and not left lying', async () => {
+    const rig = openRig();
+    const first = await rig.reconciler.request(rig.at, 'plan', 'test');
+    const second = await rig.reconciler.request(rig.at, 'plan', 'test');
+    const lease = (until: string) =>
+      query(`update reconciliation set worker_id = gen_random_uuid(), lease_until = ${until} where id = $1`, [
+        first?.id,
+      ]);
+    await lease(`now() + interval '1 hour'`);
+    expect(await rig.reconciler.turn(rig.at.directoryId, nobody)).toBe('empty');
+    expect(await query('select state, lease_until from reconciliation where id = $1', [second?.id])).toEqual([
+      { state: 'waiting', lease_until: null },
+    ]);
+    await lease(`now() - interval '1 second'`);
+    await rig.turns();
+    expect(await query('select state from reconciliation order by id')).toEqual([
+      { state: 'done' },
+      { state: 'done' },
+    ]);
+  });
+
   test('two workers on one reconciliation: one of them does it', async () => {
     const rig = openRig();
     await query(`delete from role_grant`);

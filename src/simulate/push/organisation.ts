@@ -60,8 +60,9 @@ export function displayName(person: Pick<Person, 'givenName' | 'familyName'>): s
 }
 
 /**
- * The people, userNames and groups that an operation is about; operations that share one are pushed one after the
- * other. A userName counts because who is deleted and hired again is two people of one name.
+ * The people, userNames, groups and group names that an operation is about as things stand; operations that share one are
+ * pushed one after the other. A name counts because it goes from one to another: who is deleted and hired again is two
+ * people of one userName, and a group may be made under the name that one before it has just lost.
  */
 export function subjects(organisation: Organisation, operation: Operation): string[] {
   switch (operation.kind) {
@@ -81,13 +82,14 @@ export function subjects(organisation: Organisation, operation: Operation): stri
     case 'rehire':
       return [operation.person, ...groupsOf(organisation, operation.person).map((g) => g.key)];
     case 'group-create':
-      return [operation.group.key, ...operation.group.members];
+      return [operation.group.key, nameSubject(operation.group.name), ...operation.group.members];
     case 'group-rename':
+      return [...groupSubjects(organisation, operation.group), nameSubject(operation.name)];
     case 'group-delete':
     case 'push-now':
-      return [operation.group];
+      return groupSubjects(organisation, operation.group);
     case 'membership':
-      return [operation.group, ...operation.add, ...operation.remove];
+      return [...groupSubjects(organisation, operation.group), ...operation.add, ...operation.remove];
   }
 }
 
@@ -143,6 +145,16 @@ export function apply(organisation: Organisation, operation: Operation, idp: Idp
       groupOf(organisation, operation.group);
       return;
   }
+}
+
+/** Both providers find a group by its name, whatever its case, before they make or take one. */
+function nameSubject(name: string): string {
+  return `group ${name.toLowerCase()}`;
+}
+
+function groupSubjects(organisation: Organisation, key: string): string[] {
+  const found = organisation.groups.get(key);
+  return found ? [key, nameSubject(found.name)] : [key];
 }
 
 function userNameOf(organisation: Organisation, person: string): string[] {

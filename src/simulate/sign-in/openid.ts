@@ -74,6 +74,8 @@ class Memory {
 export async function startOpenId(people: readonly SimulatedPerson[]): Promise<OpenIdProvider> {
   const { default: ProviderOf } = (await import(MODULE)) as { default: ProviderClass };
   const known = new Map(people.map((person) => [person.email, person]));
+  /** Whoever has signed in, by subject: oidc-provider gives out the account's id as `sub`, and that never changes hands. */
+  const accounts = new Map<string, SimulatedPerson>();
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const jwk = { ...privateKey.export({ format: 'jwk' }), use: 'sig', alg: 'ES256', kid: 'simulated' };
   const clientId = 'lockstep';
@@ -92,11 +94,12 @@ export async function startOpenId(people: readonly SimulatedPerson[]): Promise<O
   async function signIn(of: Provider, req: IncomingMessage, res: ServerResponse): Promise<void> {
     const { params } = await of.interactionDetails(req, res);
     const person = known.get(params.login_hint ?? '');
+    if (person) accounts.set(person.subject, person);
     await of.interactionFinished(
       req,
       res,
       person
-        ? { login: { accountId: person.email } }
+        ? { login: { accountId: person.subject } }
         : { error: 'access_denied', error_description: 'nobody of that name works here' },
     );
   }
@@ -134,11 +137,11 @@ export async function startOpenId(people: readonly SimulatedPerson[]): Promise<O
         profile: ['name', 'preferred_username'],
       },
       interactions: { url: (_: unknown, interaction: { uid: string }) => `/interaction/${interaction.uid}` },
-      async findAccount(_: unknown, email: string) {
-        const person = known.get(email);
+      async findAccount(_: unknown, subject: string) {
+        const person = accounts.get(subject);
         return (
           person && {
-            accountId: email,
+            accountId: subject,
             claims: () => ({
               sub: person.subject,
               email: person.email,
