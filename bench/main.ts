@@ -23,6 +23,7 @@ import { converge } from './sections/converge.ts';
 import { fairness } from './sections/fairness.ts';
 import { footprint } from './sections/footprint.ts';
 import { group } from './sections/group.ts';
+import { growth } from './sections/growth.ts';
 import { firstImport } from './sections/import.ts';
 import { lag } from './sections/lag.ts';
 import { leaver } from './sections/leaver.ts';
@@ -51,6 +52,7 @@ const SECTIONS: Record<string, Section> = {
   backlog,
   role,
   fairness,
+  growth,
   lag,
   leaver,
   pull,
