@@ -62,7 +62,7 @@ program
 
 program
   .command('doctor')
-  .description('check what Lockstep needs: Node.js, configuration, database, roles, queue, port')
+  .description('check what Lockstep needs: Node.js, configuration, database, roles, keys, queue, port')
   .option(
     '--directory <id>',
     'what is wrong with one integration instead, from its settings and its requests',

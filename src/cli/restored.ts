@@ -65,16 +65,16 @@ function wordsOf(done: Restored): string {
   const { credentials: c, pushedDirectories: pushed, lastChangeAt } = done;
   const at = lastChangeAt?.toISOString() ?? 'an unknown time';
   const lines = [
-    `${done.tenants} tenants: ${done.sessionsEnded} sessions ended, signing keys renewed, event numbers moved on.`,
+    `Tenants: ${done.tenants}. Sessions ended: ${done.sessionsEnded}. Signing keys are new, event numbers have moved on.`,
     `The newest change here is of ${at}. What was set or revoked after it is not here:`,
-    `  ${c.directoryTokens} directory tokens, ${c.clients} client secrets and ${c.keys} keys of /v1 are good, those you revoked ` +
-      'since among them. Revoke them again.',
-    `${done.pulledDirectories} directories are pulled as a whole after the start, and count as unknown until then.`,
+    `  directory tokens: ${c.directoryTokens}, client secrets: ${c.clients}, keys of /v1: ${c.keys} are good, those you ` +
+      'revoked since among them. Revoke them again.',
+    `Pulled as a whole after the start, and unknown until then: ${done.pulledDirectories} directories.`,
   ];
   if (pushed.length > 0) {
     lines.push(
-      `${pushed.length} directories are pushed to: their identity providers must push everything again (Entra ID: restart ` +
-        'provisioning; Okta: force sync). Then say so, each: lockstep restored --synced <directory>',
+      `Pushed to, and unknown until pushed again: ${pushed.length} directories. Let their identity providers push everything ` +
+        '(Entra ID: restart provisioning; Okta: force sync), then say so, each: lockstep restored --synced <directory>',
     );
     for (const { id, tenant, name } of pushed.slice(0, LISTED)) lines.push(`  ${id}  ${tenant} / ${name}`);
     if (pushed.length > LISTED) lines.push('  …; all of them: --json');
@@ -89,13 +89,14 @@ function openBar(draws: boolean): { show(done: number, of: number): void; stop()
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
-    format: ' {bar} {percentage}% | {value} of {total} tenants, {rate} a second | {eta_formatted} left',
+    format: ' {bar} {percentage}% | {value} of {total} tenants, {rate} a second | {left} left',
   });
   const startedAt = performance.now();
   let started = false;
   return {
     show(done, of) {
-      const payload = { rate: Math.round(done / ((performance.now() - startedAt) / 1_000)) };
+      const rate = done / ((performance.now() - startedAt) / 1_000);
+      const payload = { rate: Math.round(rate), left: `${Math.ceil((of - done) / rate)} s` };
       if (!started) bar.start(of, done, payload);
       started = true;
       bar.update(done, payload);

@@ -67,15 +67,19 @@ function openBar(total: number, draws: boolean): { add(count: number): void; sto
     stream: process.stderr,
     hideCursor: true,
     clearOnComplete: true,
-    format: ' {bar} {percentage}% | {value} of {total} secrets, {rate} a second | {eta_formatted} left',
+    format: ' {bar} {percentage}% | {value} of {total} secrets, {rate} a second | {left} left',
   });
   const startedAt = performance.now();
   let done = 0;
-  bar.start(total, 0, { rate: 0 });
+  bar.start(total, 0, { rate: 0, left: '?' });
   return {
     add(count) {
       done += count;
-      bar.update(done, { rate: Math.round(done / ((performance.now() - startedAt) / 1_000)) });
+      const rate = done / ((performance.now() - startedAt) / 1_000);
+      bar.update(done, {
+        rate: Math.round(rate),
+        left: rate > 0 ? `${Math.ceil((total - done) / rate)} s` : '?',
+      });
     },
     stop: () => bar.stop(),
   };

@@ -42,7 +42,7 @@ export async function unlock(db: Pick<Database, 'system'>, seals: Seals): Promis
     throw new StartRefused(
       'LOCKSTEP_ENCRYPTION_KEY is not the key that this database was used with: its tokens and the stored secrets of its ' +
         `directories could not be read. Set the key that the other processes have, or had (its id is ${missing.map((m) => m.keyId)[0]}); ` +
-        'how to change it is in docs/operations.md, "Rotating the encryption key".',
+        'how to change it is in docs/operations.md, "Rotating keys and passwords".',
     );
   }
   if (missing.length > 0) {
@@ -68,12 +68,12 @@ export function missingOf(counts: readonly SealedBy[], seals: Seals): SealedBy[]
   return counts.filter(({ keyId }) => !seals.keyIds.includes(keyId));
 }
 
-/** "3 directories and 1 hint secrets by the key 0123456789abcdef" */
+/** "directories: 3, hint secrets: 1 by the key 0123456789abcdef" */
 export function wordsOf(counts: readonly SealedBy[]): string {
   const byKey = Map.groupBy(counts, ({ keyId }) => keyId);
   return [...byKey]
     .map(
-      ([keyId, of]) => `${of.map(({ what, count }) => `${count} ${what}`).join(' and ')} by the key ${keyId}`,
+      ([keyId, of]) => `${of.map(({ what, count }) => `${what}: ${count}`).join(', ')} by the key ${keyId}`,
     )
-    .join(', ');
+    .join('; ');
 }

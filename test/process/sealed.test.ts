@@ -151,7 +151,7 @@ test('one that is damaged is named and left; the rest moves, and a start without
   const { damaged } = await reseal(database.db, both);
   expect(damaged).toEqual([{ what: 'connections', id: row.id }]);
   await expect(unlock(database.db, openSeals(next))).rejects.toThrow(
-    `1 connections by the key ${before.keyId}. Add that key to LOCKSTEP_DECRYPTION_KEYS`,
+    `connections: 1 by the key ${before.keyId}. Add that key to LOCKSTEP_DECRYPTION_KEYS`,
   );
   await expect(unlock(database.db, both)).resolves.toBeDefined();
 });
@@ -205,9 +205,9 @@ test('`lockstep rotate-key`, killed while it works, goes on where it was', async
   await fill(tenants[0] ?? '', 1);
   const blind = await lockstep(['rotate-key'], { ...env, LOCKSTEP_DECRYPTION_KEYS: '' });
   expect(blind.code).toBe(1);
-  expect(blind.stdout).toMatch(/No key here opens 1 directories and .* LOCKSTEP_DECRYPTION_KEYS/);
+  expect(blind.stdout).toMatch(/No key here opens directories: 1, .* LOCKSTEP_DECRYPTION_KEYS/);
   const doctor = await lockstep(['doctor', '--json'], { ...env, LOCKSTEP_PORT: '0' });
   expect(doctor.stdout).toMatch(
-    /"check":"encryption","ok":true,"words":"sealed by another key: 1 directories/,
+    /"check":"encryption","ok":true,"words":"sealed by another key: directories: 1,/,
   );
 });
