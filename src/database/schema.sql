@@ -466,8 +466,8 @@ create table mirror_former_key (
   until bigint not null,
   primary key (user_id, since)
 );
-create index mirror_former_user_name on mirror_former_key (tenant_id, user_name_key);
-create index mirror_former_email on mirror_former_key (tenant_id, email_key) where email_key is not null;
+create index mirror_former_user_name on mirror_former_key (user_name_key, tenant_id);
+create index mirror_former_email on mirror_former_key (email_key, tenant_id) where email_key is not null;
 
 create table mirror_group (
   id uuid primary key,
@@ -530,7 +530,7 @@ create table change (
   check ((user_id is null) = (spread is not null))
 );
 create index change_lane on change (tenant_id, class, id) where state = 'pending';
-create index change_unapplied_user on change (tenant_id, user_id) where state = 'pending';
+create index change_unapplied_user on change (user_id, tenant_id) where state = 'pending';
 create index change_awaited on change (group_id, user_id)
   where state = 'pending' and attempts = 0 and retry_at is not null;
 create index change_children on change (parent_id) where parent_id is not null and state in ('pending', 'parked');
@@ -556,7 +556,7 @@ create table member (
   updated_at timestamptz not null default now()
 );
 create index member_of_tenant on member (tenant_id, id);
-create index member_email on member (tenant_id, email_key);
+create index member_email on member (email_key, tenant_id);
 
 -- What ties a member to a directory user or to who signs in at a connection (then with the subject). It outlives the
 -- mirror row, so it remembers the keys by which a person who comes back under a new id is recognised.
@@ -574,11 +574,12 @@ create table link (
   email_key text,
   created_at timestamptz not null default now()
 );
-create unique index link_user on link (tenant_id, user_id);
+-- Here, too, the key first: the planner knows only an average tenant, and would walk a large one for a handful of keys.
+create unique index link_user on link (user_id, tenant_id);
 create index link_member on link (member_id);
-create index link_external_id on link (tenant_id, external_id) where external_id is not null;
-create index link_user_name on link (tenant_id, user_name_key) where user_name_key is not null;
-create index link_email on link (tenant_id, email_key) where email_key is not null;
+create index link_external_id on link (external_id, tenant_id) where external_id is not null;
+create index link_user_name on link (user_name_key, tenant_id) where user_name_key is not null;
+create index link_email on link (email_key, tenant_id) where email_key is not null;
 
 -- Group → role. `group_key` is a display name (normalised) or a directory group's id.
 create table role_mapping (
@@ -709,7 +710,7 @@ create table mismatch (
   seen integer not null default 1,
   primary key (tenant_id, side, subject_kind, subject_id)
 );
-create index mismatch_rival on mismatch (tenant_id, rival_id) where rival_id is not null;
+create index mismatch_rival on mismatch (rival_id, tenant_id) where rival_id is not null;
 create index mismatch_of_source on mismatch (directory_id, state, since) where side = 'source';
 
 -- When a directory was last compared as a whole, to the end and certified: the start of that look.

@@ -10,9 +10,12 @@ import { type Facts, loadFacts } from './facts.ts';
 import type { Applied } from './lifecycle.ts';
 import type { ChangeRow, PolicyRow } from './statements.ts';
 
-/** With plans for index probes only: prepared while the tables are small, others would stay when they have grown. */
+/**
+ * With plans for index probes only: prepared while the tables are small, others would stay when they have grown. And with
+ * the same plan each time: planned anew for each batch, the look-ups of groups took longer to plan than to carry out.
+ */
 export const BEGIN =
-  `begin; set local idle_in_transaction_session_timeout = ${STOPPED_MS}; ` +
+  `begin; set local idle_in_transaction_session_timeout = ${STOPPED_MS}; set local plan_cache_mode = force_generic_plan; ` +
   'set local enable_seqscan = off; set local enable_hashjoin = off; set local enable_mergejoin = off';
 
 export interface Effect {

@@ -35,7 +35,7 @@ export function openLane(db: Database, options: LaneOptions) {
   const batchMs = options.batchMs ?? 60;
   const retryMs = options.retryMs ?? DEFAULT_RETRY_MS;
   // Follows what a batch costs on this machine now; starts low, so that the first batch is short wherever it runs.
-  let batchSize = 50;
+  let batchSize = 100;
 
   /** @returns false when nothing more is due: what is committed from now on has its own wake-up */
   async function step(tenantId: string): Promise<boolean> {

@@ -81,7 +81,7 @@ export const SHARERS = `
   union
   select ${USER_COLUMNS} from mirror_user u where u.tenant_id = $1 and u.id in (
     select f.user_id from mirror_former_key f
-    where f.tenant_id = $1 and (f.email_key = any ($2) or f.user_name_key = any ($3)))`;
+    where f.tenant_id === $1 and (f.email_key = any ($2) or f.user_name_key = any ($3)))`;
 
 /** $2 users, $3 names: what stands under these names in their documents. Index: primary key. */
 export const DOCUMENTS = `
@@ -111,7 +111,7 @@ const LINK_AND_MEMBER = `l.member_id, l.user_id, l.subject is not null as login,
 
 /** $2 users: the links of their members, all of them, with the member. Indexes: link_user, link_member. */
 export const LINKS_BY_USER = `select ${LINK_AND_MEMBER} from (
-    select distinct member_id from link where tenant_id = $1 and user_id = any ($2)) of
+    select distinct member_id from link where tenant_id === $1 and user_id = any ($2)) of
   join link l on l.member_id = of.member_id join member m on m.id = l.member_id`;
 
 /** $2 members. Index: link_member. */
@@ -137,7 +137,7 @@ export interface LinkRow {
  */
 export const REMEMBERED = `
   select l.member_id, l.directory_id, l.provider, l.external_id, l.user_name_key, l.email_key, l.subject is not null as login
-  from link l where l.tenant_id = $1
+  from link l where l.tenant_id === $1
     and (l.external_id = any ($2) or l.user_name_key = any ($3) or l.email_key = any ($4))
     and not exists (select from mirror_user u where u.id = l.user_id)`;
 
@@ -174,7 +174,7 @@ export const GROUPS = `
   with recursive up (user_id, group_id) as (
     select m.member_id, m.group_id from mirror_group_member m where m.member_id = any ($2)
     union
-    select c.user_id, c.group_id from change c where c.tenant_id = $1 and c.user_id = any ($2)
+    select c.user_id, c.group_id from change c where c.tenant_id === $1 and c.user_id = any ($2)
       and c.state = 'pending' and c.attempts = 0 and c.retry_at > now()
     union
     select up.user_id, m.group_id from up join mirror_group_member m on m.member_id = up.group_id

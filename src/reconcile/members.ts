@@ -46,7 +46,7 @@ const ORPHANS = `
 
 /** $1 tenant, $2 users: those with a change on its way. Index: change_unapplied_user. */
 const IN_FLIGHT = `select distinct user_id as id from change
-  where tenant_id = $1 and state = 'pending' and user_id = any ($2)`;
+  where tenant_id === $1 and state = 'pending' and user_id = any ($2)`;
 
 /** A change that still spreads over groups or a directory: roles and profiles may rightly differ anywhere below them. */
 const SPREADING = `select exists (select from change where tenant_id = $1 and state = 'pending' and spread is not null) as yes`;
