@@ -322,14 +322,23 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
         stderr: expect.stringMatching(/^lockstep: Redis .*noeviction.*\n$/),
       });
 
-      // Who may not ask INFO makes ioredis print.
-      const blind = ['--user', 'blind', 'on', '>pw', '~*', '&*', '+@all', '-info'];
-      const redis = await startServer(blind);
+      const redis = await startServer(['--user', 'blind', 'on', '>pw', '~*', '&*', '+@all']);
       closing.push(() => redis.stop());
       const api = await run('api', `redis://blind:pw@127.0.0.1:${redis.port}`, {
         LOCKSTEP_DRAIN_SECONDS: '3',
         LOCKSTEP_LOG_LEVEL: 'warn',
       });
+      const printed = new Promise<void>((resolve) => {
+        api.child.stderr?.on('data', (chunk: Buffer) => {
+          if (chunk.includes('INFO command')) resolve();
+        });
+      });
+      // Who connects again and may not ask INFO any more makes ioredis print.
+      const client = new Redis(redis.port);
+      await client.call('acl', 'setuser', 'blind', '-info');
+      await client.call('client', 'kill', 'user', 'blind');
+      client.disconnect();
+      await printed;
       const leaving = api.stop();
       const unready = await until(async () => {
         const answer = await fetch(`${api.url}/readyz`);
@@ -343,7 +352,11 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
       expect(code).toBe(0);
       const lines = stderr.trimEnd().split('\n');
       expect(lines.map((line) => JSON.parse(line))).toContainEqual(
-        expect.objectContaining({ level: 40, printed: true, msg: expect.stringContaining('INFO command') }),
+        expect.objectContaining({
+          level: 40,
+          printed: true,
+          msg: expect.stringContaining('INFO command'),
+        }),
       );
     });
   });
