@@ -6,8 +6,8 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { closeGate } from '../harness/gate.ts';
 import { type OwnPostgres, startOwnPostgres } from '../harness/postgres.ts';
 import { startProxy } from '../harness/proxy.ts';
 import { redisServerAvailable, redisServerMissing, startServer } from '../harness/redis.ts';
@@ -283,7 +283,7 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
       const pushing = load(() => [api], at);
       await pushing.more(40);
       // It has the lane's lock and its job, and has written a part of its batch.
-      const gate = await lockedOut(postgres.sql, 'audit_entry');
+      const gate = await closeGate(postgres.sql, 'audit_entry');
       await gate.reached();
       stopped.child.kill('SIGSTOP');
       const before = await count('member where tenant_id = $1', at.tenant);
@@ -361,20 +361,3 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
     });
   });
 });
-
-/** Nobody writes to a table until it is opened again. */
-async function lockedOut(sql: pg.Pool, table: string) {
-  const client = await sql.connect();
-  await client.query(`begin; lock table ${table} in share row exclusive mode`);
-  return {
-    /** Resolves when somebody waits for it. */
-    async reached() {
-      const waits = `select exists (select from pg_locks where not granted and relation = $1::regclass) as waits`;
-      while (!(await sql.query<{ waits: boolean }>(waits, [table])).rows[0]?.waits) {}
-    },
-    async open() {
-      await client.query('rollback');
-      client.release();
-    },
-  };
-}
