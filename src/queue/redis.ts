@@ -191,10 +191,18 @@ export async function fitness(client: RedisClient): Promise<Fitness> {
   for (const server of servers) {
     const policy = await evictionPolicy(server);
     const at = client instanceof Cluster ? ` at ${server.options.host}:${server.options.port}` : '';
+    if (policy === 'secret') {
+      return {
+        state: 'unfit',
+        words:
+          `Redis${at} does not let this user ask INFO, without which BullMQ does not open a queue. Allow it ` +
+          '("ACL SETUSER name +info"), or name another user in LOCKSTEP_REDIS_URL.',
+      };
+    }
     if (policy === undefined) {
       return {
         state: 'unknown',
-        words: `Redis${at} does not say its maxmemory-policy (INFO and CONFIG GET are refused). See to it that it is noeviction.`,
+        words: `Redis${at} does not say its maxmemory-policy (INFO has none, CONFIG GET is refused). See to it that it is noeviction.`,
       };
     }
     if (policy !== 'noeviction') {
@@ -209,10 +217,11 @@ export async function fitness(client: RedisClient): Promise<Fitness> {
   return { state: 'fit' };
 }
 
-/** Managed servers forbid CONFIG, some users may not INFO: either will do. */
+/** Managed servers forbid CONFIG. @returns `secret` where INFO is forbidden */
 async function evictionPolicy(server: Redis): Promise<string | undefined> {
   const told = await server.info('memory').catch(onlyWhenRefused);
-  const found = /^maxmemory_policy:(\S+)/m.exec(told ?? '')?.[1];
+  if (told === undefined) return 'secret';
+  const found = /^maxmemory_policy:(\S+)/m.exec(told)?.[1];
   if (found) return found;
   const config = await server.config('GET', 'maxmemory-policy').catch(onlyWhenRefused);
   return Array.isArray(config) && typeof config[1] === 'string' ? config[1] : undefined;

@@ -34,7 +34,11 @@ const role = {
 };
 const full = {
   ...minimal,
-  database: { existingSecret: 'postgres', keys: { app: 'a', system: 's', owner: 'o', direct: 'd' } },
+  database: {
+    existingSecret: 'postgres',
+    keys: { app: 'a', system: 's', owner: 'o', direct: 'd' },
+    pooler: false,
+  },
   redis: { existingSecret: 'redis', key: 'url' },
   operatorKey: { existingSecret: 'keys' },
   decryptionKeys: { existingSecret: 'previous' },
@@ -72,7 +76,13 @@ const keda = {
   },
 };
 
-const sets = { minimal, trial, full, keda, named: { ...minimal, fullnameOverride: 'lockstep' } };
+const pooled = {
+  ...minimal,
+  database: { existingSecret: 'postgres', pooler: true },
+  redis: { existingSecret: 'redis' },
+};
+
+const sets = { minimal, trial, full, keda, pooled, named: { ...minimal, fullnameOverride: 'lockstep' } };
 const rendered = Object.fromEntries(Object.entries(sets).map(([name, values]) => [name, render(values)]));
 const manifestsOf = (name: keyof typeof sets): Manifest[] => rendered[name]?.manifests ?? [];
 const only = (manifests: Manifest[], kind: string) => manifests.filter((m) => m.kind === kind);
@@ -207,6 +217,26 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
       containers: [{ args: ['migrate'] }],
     });
   });
+});
+
+test('whether a pooler stands between is said where it was, to all but the migration, and so is the way past it', () => {
+  const said = (name: keyof typeof sets) =>
+    podsOf(manifestsOf(name))
+      .filter(({ labels }) => labels['app.kubernetes.io/component'] !== 'test')
+      .map(({ labels, pod }) => {
+        const env = pod.containers.flatMap((c) => c.env ?? []);
+        const of = (variable: string) => env.find((e) => e.name === `LOCKSTEP_${variable}`);
+        const direct = of('DIRECT_DATABASE_URL')?.valueFrom?.secretKeyRef;
+        const component = labels['app.kubernetes.io/component'];
+        return [component, of('DATABASE_POOLER')?.value, direct?.key]
+          .filter((w) => w !== undefined)
+          .join(' ');
+      })
+      .sort();
+  expect(said('minimal')).toEqual(['api', 'migration', 'scheduler', 'worker']);
+  expect(said('full')).toEqual(['api 0 d', 'migration', 'scheduler 0 d', 'worker 0 d']);
+  expect(said('pooled')).toEqual(['api 1', 'migration', 'scheduler 1', 'worker 1']);
+  expect(said('trial')).toEqual(['api direct-url', 'migration', 'scheduler direct-url', 'worker direct-url']);
 });
 
 test('no replicas where something else sets them, and one autoscaler at most for each Deployment', () => {

@@ -8,12 +8,15 @@ import { afterAll, expect, test, vi } from 'vitest';
 import { parse } from 'yaml';
 import { readConfig } from '../../src/config/config.ts';
 import { createTestDatabase } from '../harness/database.ts';
+import { redisAvailable, redisMissing, startRedis } from '../harness/redis.ts';
 import { temporaryFolder } from '../process/lockstep.ts';
 import { chartFolder, root } from './chart.ts';
 import { promtool, promtoolAvailable, promtoolMissing } from './promtool.ts';
-import { runImage } from './running-image.ts';
+import { confinable, confinedMissing, runImage } from './running-image.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
+confinedMissing('the image as user 10001 without a home, on a file system that is read-only');
+redisMissing('the image with the queue on Redis');
 promtoolMissing('compose.yaml: that Prometheus takes its configuration');
 
 const { folder, remove } = temporaryFolder();
@@ -59,7 +62,7 @@ test('it runs as nobody, by number, on the Node that the project is tested with'
   for (const from of of('FROM')) expect(from).toMatch(new RegExp(`^node:${major}-slim( AS install)?$`));
 });
 
-test('what the image installs, copies and runs starts on a PostgreSQL, and is well', async () => {
+test(`what the image installs, copies and runs migrates, starts and is well${confinable ? ', as nobody on a read-only file system' : ''}`, async () => {
   const app = join(folder, 'app');
   mkdirSync(app);
   for (const path of copied) cpSync(join(root, path), join(app, path), { recursive: true });
@@ -72,11 +75,13 @@ test('what the image installs, copies and runs starts on a PostgreSQL, and is we
     expect(existsSync(join(app, 'node_modules', gone)), gone).toBe(false);
   }
   const database = await createTestDatabase();
+  const redis = redisAvailable ? await startRedis() : undefined;
   const env = {
     LOCKSTEP_DATABASE_URL: database.appUrl,
     LOCKSTEP_SYSTEM_DATABASE_URL: database.systemUrl,
     LOCKSTEP_ENCRYPTION_KEY: randomBytes(32).toString('base64'),
     LOCKSTEP_OPERATOR_KEY: 'an-operator-key-of-the-test',
+    ...(redis ? { LOCKSTEP_REDIS_URL: redis.url } : {}),
   };
   try {
     const entrypoint = JSON.parse(of('ENTRYPOINT')[0] ?? '') as string[];
@@ -96,6 +101,7 @@ test('what the image installs, copies and runs starts on a PostgreSQL, and is we
     expect(await dead.exited).toMatchObject({ code: 1 });
     expect(await running.stop()).toMatchObject({ code: 0 });
   } finally {
+    await redis?.stop();
     await database.drop();
   }
 });

@@ -1,11 +1,56 @@
-/** What an image would run, run in a folder that holds what the image would hold. */
-import { spawn } from 'node:child_process';
+/**
+ * What an image would run, run in a folder that holds what the image would hold: where the machine lets us, as the chart's
+ * pods do it, a number without a name or a home, without capabilities, on a file system that is read-only throughout.
+ */
+import { execFileSync, spawn } from 'node:child_process';
 
 export interface RunningImage {
   /** Where it listens, once it is ready. */
   url: Promise<string>;
   exited: Promise<{ code: number | null; said: string }>;
   stop(): Promise<{ code: number | null; said: string }>;
+}
+
+/** The folder of the image as the process sees it; an empty one of every Linux. */
+const APP = '/mnt';
+/** In a mount namespace of its own. $0 the folder, $@ the command. */
+const CONFINE = [
+  'set -e',
+  `mount --bind "$0" ${APP}`,
+  'mount -t tmpfs -o ro none /tmp',
+  // What is left to write is /dev/shm, as in a container.
+  `for at in ${APP} /; do mount -o remount,bind,ro "$at"; done`,
+  `cd ${APP}`,
+  'exec setpriv --reuid 10001 --regid 10001 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs "$@"',
+].join('\n');
+const confine = (folder: string, command: string[]) => [
+  ...['unshare', '--mount', '--propagation', 'private', 'sh', '-c', CONFINE, folder],
+  ...command,
+];
+
+/** Whether this user may make mounts, and become another. */
+export const confinable = tryConfined();
+
+export function confinedMissing(promises: string): void {
+  if (confinable) return;
+  console.warn(
+    `\n!! NOT TRIED: ${promises}\n!! This user may not make mounts (unshare) or become another (setpriv).\n`,
+  );
+}
+
+function tryConfined(): boolean {
+  try {
+    // It may not write, and it is who it should be.
+    const [program, ...args] = confine('/', [
+      'sh',
+      '-c',
+      'test $(id -u) = 10001 && ! touch /tmp/a /a 2>/dev/null',
+    ]);
+    execFileSync(program ?? '', args, { stdio: 'ignore' });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** @param entrypoint its first word `node` is this Node.js */
@@ -15,9 +60,14 @@ export function runImage(
   args: string[],
   env: Record<string, string>,
 ): RunningImage {
-  const words = [...entrypoint.slice(1), ...args];
+  const words = [process.execPath, ...entrypoint.slice(1), ...args];
+  const [program = '', ...rest] = confinable ? confine(folder, words) : words;
   // Only its own environment, as in a container.
-  const child = spawn(process.execPath, words, { cwd: folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(program, rest, {
+    cwd: folder,
+    env: confinable ? { PATH: process.env.PATH, HOME: '/nonexistent', ...env } : env,
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
   const kill = () => child.kill('SIGKILL');
   process.once('exit', kill);
   let said = '';

@@ -6,8 +6,8 @@
 import { randomBytes } from 'node:crypto';
 import { setTimeout as pause } from 'node:timers/promises';
 import { Redis } from 'ioredis';
-import type pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import { closeGate } from '../harness/gate.ts';
 import { type OwnPostgres, startOwnPostgres } from '../harness/postgres.ts';
 import { startProxy } from '../harness/proxy.ts';
 import { redisServerAvailable, redisServerMissing, startServer } from '../harness/redis.ts';
@@ -283,7 +283,7 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
       const pushing = load(() => [api], at);
       await pushing.more(40);
       // It has the lane's lock and its job, and has written a part of its batch.
-      const gate = await lockedOut(postgres.sql, 'audit_entry');
+      const gate = await closeGate(postgres.sql, 'audit_entry');
       await gate.reached();
       stopped.child.kill('SIGSTOP');
       const before = await count('member where tenant_id = $1', at.tenant);
@@ -322,14 +322,23 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
         stderr: expect.stringMatching(/^lockstep: Redis .*noeviction.*\n$/),
       });
 
-      // Who may not ask INFO makes ioredis print.
-      const blind = ['--user', 'blind', 'on', '>pw', '~*', '&*', '+@all', '-info'];
-      const redis = await startServer(blind);
+      const redis = await startServer(['--user', 'blind', 'on', '>pw', '~*', '&*', '+@all']);
       closing.push(() => redis.stop());
       const api = await run('api', `redis://blind:pw@127.0.0.1:${redis.port}`, {
         LOCKSTEP_DRAIN_SECONDS: '3',
         LOCKSTEP_LOG_LEVEL: 'warn',
       });
+      const printed = new Promise<void>((resolve) => {
+        api.child.stderr?.on('data', (chunk: Buffer) => {
+          if (chunk.includes('INFO command')) resolve();
+        });
+      });
+      // Who connects again and may not ask INFO any more makes ioredis print.
+      const client = new Redis(redis.port);
+      await client.call('acl', 'setuser', 'blind', '-info');
+      await client.call('client', 'kill', 'user', 'blind');
+      client.disconnect();
+      await printed;
       const leaving = api.stop();
       const unready = await until(async () => {
         const answer = await fetch(`${api.url}/readyz`);
@@ -343,25 +352,12 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
       expect(code).toBe(0);
       const lines = stderr.trimEnd().split('\n');
       expect(lines.map((line) => JSON.parse(line))).toContainEqual(
-        expect.objectContaining({ level: 40, printed: true, msg: expect.stringContaining('INFO command') }),
+        expect.objectContaining({
+          level: 40,
+          printed: true,
+          msg: expect.stringContaining('INFO command'),
+        }),
       );
     });
   });
 });
-
-/** Nobody writes to a table until it is opened again. */
-async function lockedOut(sql: pg.Pool, table: string) {
-  const client = await sql.connect();
-  await client.query(`begin; lock table ${table} in share row exclusive mode`);
-  return {
-    /** Resolves when somebody waits for it. */
-    async reached() {
-      const waits = `select exists (select from pg_locks where not granted and relation = $1::regclass) as waits`;
-      while (!(await sql.query<{ waits: boolean }>(waits, [table])).rows[0]?.waits) {}
-    },
-    async open() {
-      await client.query('rollback');
-      client.release();
-    },
-  };
-}

@@ -21,6 +21,10 @@ valueFrom: { secretKeyRef: { name: {{ .name | quote }}, key: {{ .key | quote }} 
 - name: LOCKSTEP_DIRECT_DATABASE_URL
   {{ include "lockstep.secretRef" (dict "name" $secret "key" .) }}
 {{- end }}
+{{- if not (kindIs "invalid" $db.pooler) }}
+- name: LOCKSTEP_DATABASE_POOLER
+  value: {{ ternary "1" "0" $db.pooler | quote }}
+{{- end }}
 {{- if or $.Values.redis.existingSecret $.Values.redis.url }}
 - name: LOCKSTEP_REDIS_URL
   {{ include "lockstep.secretRef" (dict "name" ($.Values.redis.existingSecret | default .inline) "key" (ternary $.Values.redis.key "redis-url" (not (empty $.Values.redis.existingSecret)))) }}
