@@ -217,7 +217,9 @@ async function apply({ lane, directories, connections, users, groups }: World, o
   } else if (op.op === 'nest') {
     const group = groupAt(op.group);
     const inner = groupAt(op.inner);
-    if (group && inner) await lane.members(group, op.add ? { add: [inner] } : { remove: [inner] }, d);
+    // One in itself is refused: it says nothing.
+    if (group && inner && group !== inner)
+      await lane.members(group, op.add ? { add: [inner] } : { remove: [inner] }, d);
   } else {
     const group = groupAt(op.group);
     if (group) await lane.deleteGroup(group, d);

@@ -8,7 +8,7 @@
  * | id eq                                    | the primary keys, mirror_user_page, mirror_group_page |
  * | userName eq                              | mirror_user_directory_id_user_name_key_key |
  * | externalId eq                            | mirror_user_external_id, mirror_group_external_id |
- * | displayName eq                           | mirror_user_display_name, mirror_group_name |
+ * | displayName eq                           | mirror_user_display_name, mirror_group_once |
  * | emails eq, emails.value eq, emails[… value eq …] | mirror_user_email, mirror_email_key; checked again in the document, for the column may hold a userName |
  * | active eq false                          | mirror_user_inactive |
  * | meta.lastModified eq, gt, ge, lt, le     | mirror_user_updated, mirror_group_updated |

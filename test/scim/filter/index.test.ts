@@ -167,7 +167,7 @@ test.each([
 ])('users by %s are found by %s', (text, index, found) => expectIndexed('User', text, index, found));
 
 test.each([
-  ['displayName eq "g17"', 'mirror_group_name', 1],
+  ['displayName eq "g17"', 'mirror_group_once', 1],
   ['externalId eq "gx17"', 'mirror_group_external_id', 1],
   [`meta.lastModified ge "${at(USERS / 2 - 4)}"`, 'mirror_group_updated', 5],
 ])('groups by %s are found by %s', (text, index, found) => expectIndexed('Group', text, index, found));
