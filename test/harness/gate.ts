@@ -4,6 +4,7 @@ import type pg from 'pg';
 export interface Gate {
   /** Resolves when somebody stands before it. */
   reached(): Promise<void>;
+  /** Also where the server has gone meanwhile, and the gate with it. */
   open(): Promise<void>;
 }
 
@@ -19,8 +20,11 @@ export async function closeGate(sql: pg.Pool, table: string): Promise<Gate> {
       while (!(await sql.query<{ waits: boolean }>(waits, [table])).rows[0]?.waits) {}
     },
     async open() {
-      await client.query('rollback');
-      client.release();
+      const lost = await client.query('rollback').then(
+        () => false,
+        () => true,
+      );
+      client.release(lost);
     },
   };
 }
