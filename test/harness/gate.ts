@@ -4,13 +4,14 @@ import type pg from 'pg';
 export interface Gate {
   /** Resolves when somebody stands before it. */
   reached(): Promise<void>;
-  /** Also where the server has gone meanwhile, and the gate with it. */
+  /** Twice is once. Also where the server has gone meanwhile, and the gate with it. */
   open(): Promise<void>;
 }
 
 /** @param sql as a role that may lock the table */
 export async function closeGate(sql: pg.Pool, table: string): Promise<Gate> {
   const client = await sql.connect();
+  let opened: Promise<void> | undefined;
   // Readers pass.
   await client.query(`begin; lock table ${table} in share row exclusive mode`);
   return {
@@ -19,12 +20,12 @@ export async function closeGate(sql: pg.Pool, table: string): Promise<Gate> {
         'select exists (select from pg_locks where not granted and relation = $1::regclass) as waits';
       while (!(await sql.query<{ waits: boolean }>(waits, [table])).rows[0]?.waits) {}
     },
-    async open() {
-      const lost = await client.query('rollback').then(
-        () => false,
-        () => true,
+    open() {
+      opened ??= client.query('rollback').then(
+        () => client.release(),
+        () => client.release(true),
       );
-      client.release(lost);
+      return opened;
     },
   };
 }
