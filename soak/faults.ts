@@ -50,6 +50,8 @@ export interface FaultOptions {
 
 /** Longer than lane jobs' lock and two stalled intervals (src/queue/backend.ts), so that another worker takes over. */
 const STALL_MS = 9_000;
+/** One stop in four: a machine that was suspended, long after everything of the worker's has run out. */
+const LONG_STALL_MS = 60_000;
 const SLOW_MS = 5_000;
 /** Of src/queue/backend.ts. */
 const PREFIX = '{lockstep}';
@@ -115,8 +117,9 @@ export async function playFaults(ground: FaultGround, options: FaultOptions): Pr
     async 'stalled worker'(kind) {
       const name = random.pick(fleet.members.filter((m) => m.role === 'worker'))?.name;
       if (name === undefined) return;
-      onFault(kind, `${name} stopped for ${STALL_MS / 1000} s`);
-      await fleet.stall(name, STALL_MS);
+      const ms = random.below(4) === 0 ? LONG_STALL_MS : STALL_MS;
+      onFault(kind, `${name} stopped for ${ms / 1000} s`);
+      await fleet.stall(name, ms);
     },
     async 'duplicate jobs'(kind) {
       const each = 4;

@@ -1,7 +1,11 @@
 /** Errors that say that the database is away, and not that something is wrong with what was asked of it. */
 
 // Connection errors, shutdown, too many connections, and transactions that lost against another (to be repeated).
-const AWAY = /^(08...|57P0[1-5]|53300|40001|40P01|55P03|ECONNREFUSED|ECONNRESET|ENOTFOUND|ETIMEDOUT|EPIPE)$/;
+const AWAY =
+  /^(08...|57P0[1-5]|53300|40001|40P01|55P03|ECONN(REFUSED|RESET|ABORTED)|ENOTFOUND|EAI_AGAIN|ETIMEDOUT|EPIPE)$/;
+// What has no code of its own, or one that a file that is not there has too.
+const AWAY_WORDS =
+  /Connection terminated|timeout exceeded when trying to connect|Client was closed|connect ENOENT/;
 
 export interface Reason {
   /** SQLSTATE or Node's code. */
@@ -24,6 +28,5 @@ export function isAway(error: unknown): boolean {
   const { code, severity } = reasonOf(error);
   // FATAL: the server refused or ended the connection, whatever its reason.
   if (severity === 'FATAL' || (code !== undefined && AWAY.test(code))) return true;
-  const message = String((error as Error)?.message);
-  return /Connection terminated|timeout exceeded when trying to connect/.test(message);
+  return AWAY_WORDS.test(String((error as Error)?.message));
 }

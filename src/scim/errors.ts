@@ -4,6 +4,7 @@
  * do next. Promises: every refusal renders as an RFC 7644 §3.12 body that ends with the request id, and nothing of
  * a thrown error reaches the client.
  */
+import { isAway } from '../database/away.ts';
 import type { Refused } from '../directory/directory.ts';
 import type { Reason } from './exchange.ts';
 
@@ -192,14 +193,9 @@ export const contended = (thing: string): Refusal => ({
   },
 });
 
-const CONNECTION =
-  /^(08...|57P0[123]|53300|40001|40P01|ECONN(REFUSED|RESET|ABORTED)|EPIPE|ETIMEDOUT|ENOTFOUND|EAI_AGAIN|ENOENT)$/;
-const CONNECTION_WORDS = /Connection terminated|timeout exceeded when trying to connect|Client was closed/;
-
 /** A thrown error as an answer: a database that cannot be reached is 503, everything else is a bug. */
 export function thrown(error: unknown): ScimError {
-  const { code, message } = (error ?? {}) as { code?: unknown; message?: unknown };
-  if (CONNECTION.test(String(code ?? '')) || CONNECTION_WORDS.test(String(message ?? ''))) {
+  if (isAway(error)) {
     return {
       status: 503,
       detail:

@@ -4,12 +4,14 @@ import type pg from 'pg';
 export interface Gate {
   /** Resolves when somebody stands before it. */
   reached(): Promise<void>;
+  /** Twice is once. Also where the server has gone meanwhile, and the gate with it. */
   open(): Promise<void>;
 }
 
 /** @param sql as a role that may lock the table */
 export async function closeGate(sql: pg.Pool, table: string): Promise<Gate> {
   const client = await sql.connect();
+  let opened: Promise<void> | undefined;
   // Readers pass.
   await client.query(`begin; lock table ${table} in share row exclusive mode`);
   return {
@@ -18,9 +20,12 @@ export async function closeGate(sql: pg.Pool, table: string): Promise<Gate> {
         'select exists (select from pg_locks where not granted and relation = $1::regclass) as waits';
       while (!(await sql.query<{ waits: boolean }>(waits, [table])).rows[0]?.waits) {}
     },
-    async open() {
-      await client.query('rollback');
-      client.release();
+    open() {
+      opened ??= client.query('rollback').then(
+        () => client.release(),
+        () => client.release(true),
+      );
+      return opened;
     },
   };
 }

@@ -239,7 +239,11 @@ describe.skipIf(!redisServerAvailable)('a fleet over Redis', () => {
         const at = await tenantAt(fleet.apis[0]?.url ?? '', `postgres-${how}`);
         const pushing = load(() => fleet.apis, at, true);
         await pushing.more(40);
+        // Requests are in the middle of their statement.
+        const gate = await closeGate(postgres.sql, 'mirror_user');
+        await gate.reached();
         await postgres.down(how);
+        await gate.open();
         await allSay(503, everyOf(fleet));
         await pushing.putOff();
         await postgres.up();

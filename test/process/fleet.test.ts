@@ -6,7 +6,7 @@ import { randomBytes } from 'node:crypto';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test, vi } from 'vitest';
 import { createTestDatabase, type TestDatabase } from '../harness/database.ts';
-import { closeGate } from '../harness/gate.ts';
+import { closeGate, type Gate } from '../harness/gate.ts';
 import { endAll, person, type Ready, type Running, scim, start, until, v1 } from './lockstep.ts';
 
 vi.setConfig({ testTimeout: 180_000 });
@@ -181,11 +181,17 @@ test('a stop waits for the request and for the batch under way, and both are don
   const at = await createDirectory(ready, 'under-way');
   const sql = new pg.Pool({ connectionString: database.superUrl, max: 3 });
   const post = (name: string) => scim(scimAt(ready, at), 'POST', '/Users', person(name));
+  const gates: Gate[] = [];
+  const close = async (table: string) => {
+    const gate = await closeGate(sql, table);
+    gates.push(gate);
+    return gate;
+  };
   try {
-    const batch = await closeGate(sql, 'audit_entry');
+    const batch = await close('audit_entry');
     expect((await post('ada')).status).toBe(201);
     await batch.reached();
-    const request = await closeGate(sql, 'mirror_user');
+    const request = await close('mirror_user');
     const answer = post('grace');
     await request.reached();
     const exit = running.stop();
@@ -206,6 +212,7 @@ test('a stop waits for the request and for the batch under way, and both are don
     );
     expect(rows).toContainEqual({ email: 'ada@example.com' });
   } finally {
+    for (const gate of gates) await gate.open();
     await sql.end();
   }
 });
