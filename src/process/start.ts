@@ -133,13 +133,14 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the queue', () => queue.close());
     const pullQueue = await openLaneQueue(queueUrl, { onError: onQueueError, name: 'pulls' });
     onOpened('the queue of pulls', () => pullQueue.close());
-    const metrics = openMetrics({ db, queue, pullQueue });
+    const metrics = openMetrics({ db, queue, pullQueue, pools: db.pools });
     onOpened('the metrics', () => metrics.close());
     const lifecycle = openLifecycle(db, {
       observer: {
         applied: metrics.lifecycle.applied,
-        parked(changeId, error) {
-          metrics.lifecycle.parked(changeId, error);
+        sessionsEnded: metrics.lifecycle.sessionsEnded,
+        parked(changeId, error, trace) {
+          metrics.lifecycle.parked(changeId, error, trace);
           log.error(
             { changeId, error },
             'a change was parked; see /v1/tenants/{tenant}/changes?state=parked',
@@ -283,7 +284,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }
     app.use(nothingHere);
-    http.serve(app);
+    http.serve(metrics.http(app));
     if (has('api')) drain = http.drain;
     onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
     return {

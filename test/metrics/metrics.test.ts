@@ -39,6 +39,8 @@ const named = (samples: Map<string, number>, name: string) =>
 
 const at = (ms: number) => new Date(1_700_000_000_000 + ms);
 const change = (more: Partial<Applied> = {}): Applied => ({
+  id: '1',
+  trace: null,
   source: 'scim',
   phase: 'live',
   class: 2,
