@@ -96,7 +96,7 @@ export function openLane(db: Database, options: LaneOptions) {
     }
     const effectiveAt = new Date();
     const applied = batch.flatMap((c) => (c.spread ? [] : [appliedChange(c, takenAt, effectiveAt)]));
-    if (applied.length > 0) observer.applied(applied);
+    if (applied.length > 0) observer.applied(applied, tenantId);
     tellLost(observer, tenantId, cut);
     return batch;
   }

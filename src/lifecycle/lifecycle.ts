@@ -50,7 +50,7 @@ export interface Applied {
 }
 
 export interface LifecycleObserver {
-  applied(changes: Applied[]): void;
+  applied(changes: Applied[], tenantId: string): void;
   /** A change was set aside for a person; `error` has no personal data, `trace` is as in {@link Applied}. */
   parked(changeId: string, error: string, trace: string | null): void;
   /** The last active member to whom an operator gave "owner" has lost access; event and audit entry are written. */

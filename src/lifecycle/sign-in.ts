@@ -194,7 +194,7 @@ async function attempt<T>(
     const member = admittedMember(rows[0]);
     const value = await open(client, { member, userId, connectionId, tenantId, policy }, facts);
     await client.query('commit');
-    observer.applied([appliedChange(taken, takenAt, new Date())]);
+    observer.applied([appliedChange(taken, takenAt, new Date())], tenantId);
     tellLost(observer, tenantId, cut);
     return { outcome: 'ok', member, value };
   } catch (error) {

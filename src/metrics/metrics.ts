@@ -23,7 +23,7 @@ export interface MetricsOptions extends GaugeOptions {
 
 export interface Metrics {
   /** To be given to openLifecycle. */
-  lifecycle: LifecycleObserver;
+  lifecycle: Omit<LifecycleObserver, 'applied'> & { applied(changes: Applied[]): void };
   /** To be given to openPulls. */
   pulls: PullObserver;
   /** To be given to openSessions; whoever runs sign-ins tells it of each (`signedIn`). */

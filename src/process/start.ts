@@ -34,6 +34,7 @@ import { listDirectories } from '../tenant/directory-settings.ts';
 import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
+import { openTracing, type Tracing, TracingRefused } from '../trace/trace.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
 import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
@@ -113,9 +114,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const http = await openHttp({ host: config.host, port: config.port });
     onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
     home?.announce(http.url);
+    const tracing = await traced({ env: process.env, version, roles, log });
+    if (tracing) onOpened('the traces', () => tracing.close());
     const access = home ? await embeddedAccess(home) : externalAccess(config.database);
     onOpened('the embedded PostgreSQL', () => access.stop());
-    const db = await openDatabase(access);
+    const db = await openDatabase({ ...access, trace: tracing?.current });
     onOpened('the database', () => db.close());
     const resolver = openResolver(config.dnsServers);
     const credentials = openCredentials(encryptionKey(config, home?.secrets.encryptionKey));
@@ -133,14 +136,24 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the queue', () => queue.close());
     const pullQueue = await openLaneQueue(queueUrl, { onError: onQueueError, name: 'pulls' });
     onOpened('the queue of pulls', () => pullQueue.close());
-    const metrics = openMetrics({ db, queue, pullQueue, pools: db.pools });
+    const metrics = openMetrics({
+      db,
+      queue,
+      pullQueue,
+      pools: db.pools,
+      traceId: tracing?.traceId,
+    });
     onOpened('the metrics', () => metrics.close());
     const lifecycle = openLifecycle(db, {
       observer: {
-        applied: metrics.lifecycle.applied,
+        applied(changes, tenantId) {
+          metrics.lifecycle.applied(changes);
+          tracing?.lifecycle.applied(changes, tenantId);
+        },
         sessionsEnded: metrics.lifecycle.sessionsEnded,
         parked(changeId, error, trace) {
           metrics.lifecycle.parked(changeId, error, trace);
+          tracing?.lifecycle.parked(changeId, error, trace);
           log.error(
             { changeId, error },
             'a change was parked; see /v1/tenants/{tenant}/changes?state=parked',
@@ -167,6 +180,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const reconciler = openReconciler({
       db,
       onWritten: queue.wake,
+      onWork: tracing?.reconciling,
       onError: (directory, error) => log.error({ err: error, ...directory }, 'a reconciliation failed'),
     });
     const connectors = openConnectors();
@@ -174,7 +188,13 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       db,
       credentials,
       connectors,
-      observer: metrics.pulls,
+      observer: {
+        call: metrics.pulls.call,
+        run(run) {
+          metrics.pulls.run(run);
+          tracing?.pulls.run(run);
+        },
+      },
       onWritten: queue.wake,
       onError: (directory, error) => log.error({ err: error, ...directory }, 'a pull failed'),
       publicUrl: config.publicUrl,
@@ -184,15 +204,26 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const turn: Pulls['turn'] = async (directoryId, signal) =>
       (await reconciler.turn(directoryId, signal)) === 'more' ? 'more' : pulls.turn(directoryId, signal);
 
+    const workLane = tracing?.drain(lifecycle.drain) ?? lifecycle.drain;
+    const traceTurn = (work: Pulls['turn']) => tracing?.turn(work) ?? work;
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     if (has('worker')) {
       boundHeap();
-      background.push(queue.work(lifecycle.drain, { concurrency: WORKER_CONCURRENCY }));
-      background.push(startFallback({ lifecycle, queue, onError }));
-      background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(queue.work(workLane, { concurrency: WORKER_CONCURRENCY }));
+      background.push(
+        startFallback({ lifecycle: { sweep: lifecycle.sweep, drain: workLane }, queue, onError }),
+      );
+      background.push(pullQueue.work(traceTurn(turn), { concurrency: PULL_CONCURRENCY }));
       background.push(startLogoutSender({ db, keys: sessions.keys, issuer: sessions.issuer, onError }));
-      background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
+      background.push(
+        startPullFallback({
+          pulls: { due: pulls.due, turn: traceTurn(pulls.turn) },
+          queue: pullQueue,
+          concurrency: PULL_CONCURRENCY,
+          onError,
+        }),
+      );
     }
     if (has('scheduler')) {
       background.push(
@@ -236,7 +267,8 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     app.use(healthRouter({ db, queue, isStopping: () => stopping }));
     app.use(metrics.router);
     if (has('api')) {
-      const store = openDirectoryStore(db.pool, wakeOnCommit(db, queue));
+      const bare = openDirectoryStore(db.pool, wakeOnCommit(db, queue));
+      const store = tracing?.store(bare) ?? bare;
       const logTrouble = occasionally((error) => {
         log.warn({ err: error }, 'the request log cannot be written; requests go on');
       });
@@ -254,7 +286,10 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           credentials,
           ...face,
           limits: { requestsPerSecond: config.scimRequestsPerSecond },
-          observe: metrics.scim,
+          observe(request) {
+            metrics.scim(request);
+            tracing?.scim(request);
+          },
           record: recorder.record,
           log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
         }),
@@ -284,7 +319,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }
     app.use(nothingHere);
-    http.serve(metrics.http(app));
+    http.serve(metrics.http(tracing?.http(app, db.system) ?? app));
     if (has('api')) drain = http.drain;
     onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
     return {
@@ -298,6 +333,14 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+async function traced(options: Parameters<typeof openTracing>[0]): Promise<Tracing | undefined> {
+  try {
+    return await openTracing(options);
+  } catch (error) {
+    throw error instanceof TracingRefused ? new StartRefused(error.message) : error;
   }
 }
 

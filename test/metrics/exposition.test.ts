@@ -46,6 +46,7 @@ const request400 = {
   scimType: '',
   seconds: 0.02,
   directoryId: '',
+  requestId: '',
 };
 
 async function serve(
