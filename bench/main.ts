@@ -27,6 +27,7 @@ import { pull } from './sections/pull.ts';
 import { races } from './sections/races.ts';
 import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
+import { scrape } from './sections/scrape.ts';
 import { sessions } from './sections/sessions.ts';
 import { signIn } from './sections/sign-in.ts';
 import { type Filled, fillOverScim } from './seed.ts';
@@ -38,6 +39,7 @@ const SECTIONS: Record<string, Section> = {
   bulk,
   group,
   scale,
+  scrape,
   import: firstImport,
   'scim-running': scimRunning,
   converge,

@@ -37,6 +37,7 @@ export interface Tracing {
 }
 
 export interface TracingOptions {
+  /** The exporter reads its own variables from the process'. */
   env: NodeJS.ProcessEnv;
   version: string;
   roles: readonly string[];

@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import pg from 'pg';
 import { afterAll, afterEach, beforeAll, describe, expect, test, vi } from 'vitest';
+import type { Applied } from '../../src/lifecycle/lifecycle.ts';
 import { openTracing } from '../../src/trace/trace.ts';
 import { createTestDatabase, type TestDatabase } from '../harness/database.ts';
 import {
@@ -286,6 +287,14 @@ describe('with an endpoint', () => {
         ? found
         : undefined;
     });
+    // Nor is what an operator writes without being sampled.
+    await byOperator(api, caller('00'), 'PUT', `/tenants/${at.tenant}/role-mappings`, []);
+    const { rows: mappings } = await direct.query<{ traced: boolean }>(
+      `select trace is not null as traced from change where tenant_id = $1 and spread is not null and kind = 'mapping'
+       order by id desc limit 2`,
+      [at.tenant],
+    );
+    expect(mappings).toEqual([{ traced: false }, { traced: true }]);
     const put = named(spread, 'PUT /v1/tenants/{tenant}/role-mappings');
     expect(put.attributes).toMatchObject({
       'lockstep.tenant.id': at.tenant,
@@ -297,37 +306,6 @@ describe('with an endpoint', () => {
         attributes: { 'lockstep.change.source': 'mapping' },
       });
     }
-  });
-
-  test('a trace that is too wide keeps fifty of its converges in a batch', async () => {
-    const at = await createDirectory(api, 'wide');
-    const scim = send(api, at);
-    const ids: string[] = [];
-    for (let i = 0; i < 60; i += 1)
-      ids.push((await scim(caller('00'), 'POST', '/Users', person(`w${i}`))).id);
-    await settled(at.tenant);
-    const by = caller();
-    await scim(by, 'POST', '/Groups', {
-      ...{ schemas: ['urn:ietf:params:scim:schemas:core:2.0:Group'], displayName: 'All' },
-      members: ids.map((value) => ({ value })),
-    });
-    const batches = await until(async () => {
-      const found = receiver.spans.filter(
-        (span) => span.name === 'batch' && span.links.some((l) => l.traceId === by.traceId),
-      );
-      const changes = found.reduce((sum, span) => sum + Number(span.attributes['lockstep.changes']), 0);
-      return changes === 60 ? found : undefined;
-    });
-    const expected = batches.reduce(
-      (sum, span) => sum + Math.min(50, Number(span.attributes['lockstep.changes'])),
-      0,
-    );
-    await until(async () =>
-      receiver.trace(by.traceId).filter((span) => span.name === 'converge').length >= expected
-        ? true
-        : undefined,
-    );
-    expect(receiver.trace(by.traceId).filter((span) => span.name === 'converge')).toHaveLength(expected);
   });
 
   test('a sign-in is one trace with its converge, and a pull is one with its requests and what it wrote', async () => {
@@ -522,6 +500,40 @@ describe('with a collector in trouble', () => {
         .sort(),
     ).toEqual([...['POST /scim/v2/{directory}/Users', 'commit', 'converge', 'wait']]);
   });
+});
+
+test('a trace that is too wide keeps fifty of its converges in a batch, and a batch 128 of its links', async () => {
+  // The exporter reads the environment by itself.
+  vi.stubEnv('OTEL_EXPORTER_OTLP_ENDPOINT', receiver.url);
+  const log = { info() {}, warn() {} };
+  const tracing = await openTracing({ env: process.env, version: '0', roles: ['worker'], log });
+  if (!tracing) throw new Error('not traced');
+  const [wide, others] = [caller(), Array.from({ length: 200 }, () => caller())];
+  const now = new Date();
+  const change = (trace: string | null, id: number): Applied => ({
+    ...{ id: String(id), trace, source: 'scim', phase: 'live', class: 2 },
+    ...{ sourceAt: now, committedAt: now, takenAt: now, effectiveAt: now },
+  });
+  const changes = [
+    ...Array.from({ length: 60 }, (_, i) => change(wide.traceId + wide.spanId, i)),
+    ...others.map((by, i) => change(by.traceId + by.spanId, 100 + i)),
+    change(null, 999),
+  ];
+  const drain = tracing.drain(async (tenantId) => {
+    tracing.lifecycle.applied(changes, tenantId);
+    return 'empty';
+  });
+  await drain('a-tenant', new AbortController().signal);
+  await tracing.close();
+  vi.unstubAllEnvs();
+  const count = (name: string) => receiver.trace(wide.traceId).filter((span) => span.name === name).length;
+  expect([count('wait'), count('converge')]).toEqual([50, 50]);
+  for (const by of others) expect(receiver.trace(by.traceId)).toHaveLength(2);
+  const batch = receiver.spans.find(
+    (span) => span.links[0]?.traceId === wide.traceId && span.name === 'batch',
+  );
+  expect(batch).toMatchObject({ attributes: { 'lockstep.changes': 261 } });
+  expect(batch?.links).toHaveLength(128);
 });
 
 test('variables that are wrong are refused with words that name them', async () => {
