@@ -33,6 +33,7 @@ import { races } from './sections/races.ts';
 import { role } from './sections/role.ts';
 import { scale } from './sections/scale.ts';
 import { scimRunning, scimStopped } from './sections/scim.ts';
+import { scrape } from './sections/scrape.ts';
 import { sessions } from './sections/sessions.ts';
 import { signIn } from './sections/sign-in.ts';
 import { workers } from './sections/workers.ts';
@@ -45,6 +46,7 @@ const SECTIONS: Record<string, Section> = {
   bulk,
   group,
   scale,
+  scrape,
   import: firstImport,
   'scim-running': scimRunning,
   converge,

@@ -313,6 +313,55 @@ const dashboards = {
         [q(`max by (instance) (nodejs_eventloop_lag_p99_seconds${at})`, '{{instance}}')],
         { limit: 0.5 },
       ),
+      panel(
+        'HTTP requests',
+        'By group of routes; what no probe and no scrape asks',
+        'reqps',
+        [
+          q(
+            `sum by (group) (${rate('lockstep_http_requests_total', 'group!~"health|metrics"')})`,
+            '{{group}}',
+          ),
+        ],
+        { stacked: true },
+      ),
+      panel(
+        'Time to answer over HTTP',
+        'By group of routes',
+        's',
+        quantiles('lockstep_http_request_seconds', 'group', 'group!~"health|metrics"'),
+      ),
+      panel(
+        'HTTP failures',
+        '5xx, and clients that were gone before the answer, of all',
+        'percentunit',
+        [
+          q(
+            `(sum(${rate('lockstep_http_requests_total', 'status=~"5..|0"')}) or vector(0)) / sum(${rate('lockstep_http_requests_total')})`,
+            'failed',
+          ),
+        ],
+        { limit: 0.02 },
+      ),
+      panel(
+        'Database connections in use',
+        'Share of what a pool may hold, by process',
+        'percentunit',
+        [
+          q(
+            'max by (instance, pool) (lockstep_database_connections{job="$job",state="used"} / ignoring (state) lockstep_database_connections_max{job="$job"})',
+            '{{instance}} {{pool}}',
+          ),
+        ],
+        { limit: 1 },
+      ),
+      panel(
+        'Waiting for a database connection',
+        'Work that has none, since all of its pool are in use',
+        'short',
+        [q(`sum by (instance, pool) (lockstep_database_waiting${at})`, '{{instance}} {{pool}}')],
+        { limit: 1 },
+      ),
       panel('Garbage collection', 'Share of the time', 'percentunit', [
         q(`sum by (instance) (${rate('nodejs_gc_duration_seconds_sum')})`, '{{instance}}'),
       ]),

@@ -29,8 +29,18 @@ export interface Database {
     work: (client: pg.PoolClient) => Promise<T>,
     options?: TenantOptions,
   ): Promise<T>;
+  /**
+   * What follows the `begin` of a transaction that writes changes, in the same message: they are of the trace that its
+   * caller is in. Empty where nobody traces; `tenant` does it by itself.
+   */
+  traced(): string;
+  /** Every pool of this process by what it is for. */
+  readonly pools: Record<PoolName, pg.Pool>;
   close(): Promise<void>;
 }
+
+/** `app` and `system`: see {@link Database}; `orm`: the few that the ORM keeps. */
+export type PoolName = 'app' | 'system' | 'orm';
 
 export interface TenantOptions {
   /** One read-only snapshot for all statements (REPEATABLE READ). */
@@ -47,6 +57,8 @@ export interface DatabaseOptions {
    * and whatever pooler is there counts as one.
    */
   pooler?: boolean | undefined;
+  /** Of which trace and span the caller is, as 48 hexadecimal digits; default: of none. */
+  trace?: (() => string | undefined) | undefined;
 }
 
 /** A refusal to start that a person can act on. */
@@ -62,7 +74,8 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     forceUtcTimezone: true,
     ensureDatabase: false,
   });
-  giveBackDead(await (orm.em.getConnection() as PostgreSqlConnection).getNativeClient());
+  const ormPool = await (orm.em.getConnection() as PostgreSqlConnection).getNativeClient();
+  giveBackDead(ormPool);
   const pooler =
     options.pooler ??
     (await Promise.all([isPooled(options.appUrl), isPooled(options.systemUrl)]).catch(async (error) => {
@@ -100,15 +113,21 @@ export async function openDatabase(options: DatabaseOptions): Promise<Database> 
     await close();
     throw error;
   }
+  const traced = () => {
+    const trace = options.trace?.();
+    return trace === undefined ? '' : `; set local lockstep.trace = '${hexOnly(trace)}'`;
+  };
   return {
     pool,
     system,
+    pools: { app: pool, system, orm: ormPool },
+    traced,
     entities(tenantId) {
       const em = orm.em.fork();
       em.setSessionContext({ variables: { 'lockstep.tenant': tenantId } });
       return em;
     },
-    tenant: (tenantId, work, options) => inTransaction(pool, tenantId, work, options),
+    tenant: (tenantId, work, options) => inTransaction(pool, traced(), tenantId, work, options),
     close,
   };
 }
@@ -144,6 +163,7 @@ export const STOPPED_MS = 6_000;
 
 async function inTransaction<T>(
   pool: pg.Pool,
+  traced: string,
   tenantId: string,
   work: (client: pg.PoolClient) => Promise<T>,
   options: TenantOptions = {},
@@ -152,7 +172,7 @@ async function inTransaction<T>(
   let broken: Error | undefined;
   try {
     const begin = options.snapshot ? 'begin isolation level repeatable read read only' : 'begin';
-    await client.query(`${begin}; set local idle_in_transaction_session_timeout = ${STOPPED_MS}`);
+    await client.query(`${begin}; set local idle_in_transaction_session_timeout = ${STOPPED_MS}${traced}`);
     await client.query({
       name: 'set_tenant',
       text: `select set_config('lockstep.tenant', $1, true)`,
@@ -170,6 +190,11 @@ async function inTransaction<T>(
   } finally {
     client.release(broken);
   }
+}
+
+/** It stands in a statement. */
+function hexOnly(trace: string): string {
+  return trace.replace(/[^0-9a-f]/g, '');
 }
 
 async function refuseMightyRole(pool: pg.Pool, variable: string): Promise<void> {

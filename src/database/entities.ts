@@ -504,6 +504,10 @@ export const Change = defineEntity({
     retryAt: p.datetime().nullable(),
     error: p.text().nullable(),
     appliedAt: p.datetime().nullable(),
+    trace: p
+      .blob()
+      .nullable()
+      .defaultRaw("decode(nullif(current_setting('lockstep.trace', true), ''), 'hex')"),
   },
 });
 

@@ -527,6 +527,10 @@ create table change (
   retry_at timestamptz,
   error text,
   applied_at timestamptz,
+  -- Of which trace and span it came: 16 and 8 bytes, kept where that trace is sampled. A transaction that writes many
+  -- rows says it once, as a setting in hexadecimal.
+  trace bytea default decode(nullif(current_setting('lockstep.trace', true), ''), 'hex')
+    check (octet_length(trace) = 24),
   check ((user_id is null) = (spread is not null))
 );
 create index change_lane on change (tenant_id, class, id) where state = 'pending';

@@ -41,13 +41,14 @@ export function openActivate(pool: pg.Pool, onCommitted: OnCommitted): Activate 
     const { rows } = await retryDeadlock(() =>
       pool.query<StoredRow & { change_id: string | null }>({
         name: 'mirror_users_activate',
-        text: 'select * from mirror_users_activate($1, $2, $3::text::bit(256), $4, $5, $6, $7, $8)',
+        text: 'select * from mirror_users_activate($1, $2, $3::text::bit(256), $4, $5, $6, $7, $8, $9)',
         values: [
           ...callerValues(caller),
           schemas,
           asked.map((a) => a.id),
           asked.map((a) => a.active),
           asked.map((a) => a.receivedAt),
+          asked.map((a) => a.caller.trace ?? null),
         ],
       }),
     );

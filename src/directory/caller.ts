@@ -13,6 +13,11 @@ export interface Proof {
 export interface Caller extends Proof {
   /** `version` of {@link DirectorySettings}; null where nothing was read by them. */
   settings: number | null;
+  /**
+   * Of which trace and span the request is, as 48 hexadecimal digits: kept with the changes that it makes. Concurrent
+   * requests of one caller share a statement, each with its own. Absent where it is not traced.
+   */
+  trace?: string;
 }
 
 export function proofValues(proof: Proof): [string, string, string] {

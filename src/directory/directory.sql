@@ -90,7 +90,7 @@ end $$;
 
 -- Creates users. A userName that is taken refuses its own row ('uniqueness') and no other.
 -- p_rows: [{id, user_name, user_name_key, external_id, display_name, display_name_key, active, email, email_key,
---           further_emails: [key], doc, source_at}]
+--           further_emails: [key], doc, source_at, trace?}]; trace in hexadecimal, as everywhere here
 -- Joins nothing but its own rows, so they may be hashed.
 create or replace function mirror_users_create(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_rows jsonb)
@@ -109,7 +109,7 @@ begin
     select r.*, nextval('mirror_order') as n
     from jsonb_to_recordset(p_rows) as r(id uuid, user_name text, user_name_key text, external_id text,
       display_name text, display_name_key text, active boolean, email text, email_key text, further_emails text[],
-      doc jsonb, source_at timestamptz)
+      doc jsonb, source_at timestamptz, trace text)
   ), created as (
     insert into mirror_user (id, tenant_id, directory_id, user_name, user_name_key, external_id, display_name,
       display_name_key, active, email, email_key, doc, first_seen, claimed)
@@ -123,8 +123,8 @@ begin
     select tenant, p_directory, i.id, e from input i join created c on c.id = i.id, unnest(i.further_emails) e where i.further_emails <> '{}'
     on conflict do nothing
   ), logged as (
-    insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
-    select tenant, p_directory, 'scim', 2, 'user', i.id, i.source_at
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at, trace)
+    select tenant, p_directory, 'scim', 2, 'user', i.id, i.source_at, decode(i.trace, 'hex')
     from input i join created c on c.id = i.id order by i.n
     returning change.id, change.user_id
   )
@@ -153,7 +153,8 @@ begin
     select r.*
     from jsonb_to_recordset(p_rows) as r(id uuid, version integer, class smallint, emails_changed boolean,
       user_name text, user_name_key text, external_id text, display_name text, display_name_key text,
-      active boolean, email text, email_key text, further_emails text[], doc jsonb, source_at timestamptz)
+      active boolean, email text, email_key text, further_emails text[], doc jsonb, source_at timestamptz,
+      trace text)
   ), before as (
     select u.id, u.user_name_key, u.email_key, u.claimed from input i
     join mirror_user u on u.id = i.id and u.version = i.version
@@ -167,7 +168,7 @@ begin
         then u.claimed else nextval('mirror_order') end
     from input i
     where u.id = i.id and (u.directory_id = p_directory) is true and u.version = i.version
-    returning u.id, u.updated_at, u.claimed, i.class, i.source_at
+    returning u.id, u.updated_at, u.claimed, i.class, i.source_at, i.trace
   ), renamed as (
     insert into mirror_former_key (tenant_id, user_id, user_name_key, email_key, since, until)
     select tenant, b.id, b.user_name_key, b.email_key, b.claimed, w.claimed from before b join written w on w.id = b.id
@@ -181,8 +182,8 @@ begin
     where i.emails_changed
     on conflict do nothing
   ), logged as (
-    insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
-    select tenant, p_directory, 'scim', w.class, 'user', w.id, w.source_at from written w
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at, trace)
+    select tenant, p_directory, 'scim', w.class, 'user', w.id, w.source_at, decode(w.trace, 'hex') from written w
     returning change.id, change.user_id
   )
   select 'ok', w.id, w.updated_at, l.id from written w join logged l on l.user_id = w.id;
@@ -193,7 +194,7 @@ end $$;
 -- meanwhile, that a connector wrote, or whose `schemas` would change with it; those are for the caller to read and write.
 -- p_schemas: the URNs that a user's `schemas` can have, the core schema first.
 create or replace function mirror_users_activate(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
-  p_schemas text[], p_ids uuid[], p_active boolean[], p_source_at timestamptz[])
+  p_schemas text[], p_ids uuid[], p_active boolean[], p_source_at timestamptz[], p_trace text[])
 returns table (outcome text, id uuid, doc text, version integer, created_at timestamptz, updated_at timestamptz,
   related text, change_id bigint) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -212,22 +213,24 @@ begin
   return query
   with before as materialized (
     select u.id, u.active, u.doc, u.version, u.created_at, u.updated_at, i.active as wanted, i.source_at,
+      i.trace,
       u.source_digest is null and not u.user_name_taken
         and u.doc -> 'active' is not distinct from to_jsonb(u.active)
         and u.doc -> 'schemas' is not distinct from (
           select jsonb_agg(urn order by n) from unnest(p_schemas) with ordinality as s(urn, n)
           where n = 1 or u.doc ? urn or u.doc -> 'schemas' ? urn) as plain
-    from unnest(p_ids, p_active, p_source_at) as i(id, active, source_at)
+    from unnest(p_ids, p_active, p_source_at, p_trace) as i(id, active, source_at, trace)
     join mirror_user u on u.id = i.id and (u.directory_id = p_directory) is true
   ), written as (
     update mirror_user u set active = b.wanted, doc = jsonb_set(u.doc, '{active}', to_jsonb(b.wanted)),
       version = u.version + 1, updated_at = clock_timestamp()
     from before b
     where u.id = b.id and u.version = b.version and b.plain and b.active <> b.wanted
-    returning u.id, u.doc, u.version, u.updated_at, b.wanted, b.source_at
+    returning u.id, u.doc, u.version, u.updated_at, b.wanted, b.source_at, b.trace
   ), logged as (
-    insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
-    select tenant, p_directory, 'scim', case when w.wanted then 2 else 0 end, 'user', w.id, w.source_at from written w
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at, trace)
+    select tenant, p_directory, 'scim', case when w.wanted then 2 else 0 end, 'user', w.id, w.source_at,
+      decode(w.trace, 'hex') from written w
     returning change.id, change.user_id
   )
   select case when w.id is not null then 'ok' when b.plain and b.active = b.wanted then 'same' else 'other' end,
@@ -451,7 +454,7 @@ $$;
 -- Removes a user from the mirror and from every group, and answers {outcome, changes, change_count}. Groups are locked before the user, as a group's writer does.
 create or replace function mirror_user_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_id uuid,
-  p_version integer, p_source_at timestamptz)
+  p_version integer, p_source_at timestamptz, p_trace text)
 returns jsonb language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
@@ -476,8 +479,9 @@ begin
     update mirror_group set version = version + 1, updated_at = clock_timestamp() where id = any (group_ids);
   end if;
   delete from mirror_user where id = p_id;
-  insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
-  values (tenant, p_directory, 'scim', 0, 'user', p_id, p_source_at) returning id into change_id;
+  insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at, trace)
+  values (tenant, p_directory, 'scim', 0, 'user', p_id, p_source_at, decode(p_trace, 'hex'))
+  returning id into change_id;
   return jsonb_build_object('outcome', 'ok') || mirror_changes(array[change_id]);
 end $$;
 
@@ -485,18 +489,19 @@ end $$;
 -- that came or went (their members are found after the commit, so that none who joins meanwhile is missed).
 -- p_refill_at: until when the users' rows wait for the group to be refilled; null for at once. Answers their ids.
 create or replace function mirror_log_members(p_tenant uuid, p_directory uuid, p_group uuid, p_users uuid[],
-  p_spread text[], p_source_at timestamptz, p_refill_at timestamptz)
+  p_spread text[], p_source_at timestamptz, p_refill_at timestamptz, p_trace text)
 returns bigint[] language plpgsql as $$
 declare
   written bigint[];
 begin
   with named as (
-    insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, source_at, retry_at)
-    select p_tenant, p_directory, 'scim', 2, 'group', u, p_group, p_source_at, p_refill_at from unnest(p_users) u
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, source_at, retry_at, trace)
+    select p_tenant, p_directory, 'scim', 2, 'group', u, p_group, p_source_at, p_refill_at, decode(p_trace, 'hex')
+    from unnest(p_users) u
     returning id
   ), spreading as (
-    insert into change (tenant_id, directory_id, source, class, kind, group_id, spread, source_at)
-    select p_tenant, p_directory, 'scim', 2, 'group', p_group, p_spread, p_source_at where cardinality(p_spread) > 0
+    insert into change (tenant_id, directory_id, source, class, kind, group_id, spread, source_at, trace)
+    select p_tenant, p_directory, 'scim', 2, 'group', p_group, p_spread, p_source_at, decode(p_trace, 'hex') where cardinality(p_spread) > 0
     returning id
   )
   select array(select id from named union all select id from spreading) into written;
@@ -515,7 +520,7 @@ end $$;
 
 -- Applies one SCIM request to a group, creating it when p_program has `create`.
 -- p_program: {create?: true, display_name?, display_name_key?, external_id? (null clears), doc?, replace?: [id],
---   add?: [id], remove?: [id]}; what is absent stays as it is. `remove` goes before `add`.
+--   add?: [id], remove?: [id], trace?}; what is absent stays as it is. `remove` goes before `add`.
 -- Answers {outcome, changed, version, created_at, updated_at, changes, change_count}; outcome is ok, not_found, stale, uniqueness,
 -- unknown_members (with unknown: [id]), contains_itself (nothing is written with either) or what directory_enter refused.
 -- Membership rows are touched one by one: the cost follows the members named, not the size of the group.
@@ -625,7 +630,7 @@ begin
   if changed then
     change_ids := mirror_log_members(tenant, p_directory, p_id, new_users || gone_users,
       (new_groups || gone_groups)::text[] || case when renamed then array[p_id::text] else '{}'::text[] end,
-      p_source_at, refill_at);
+      p_source_at, refill_at, p_program ->> 'trace');
   end if;
   return jsonb_build_object('outcome', 'ok', 'changed', changed, 'version', g.version,
     'created_at', g.created_at, 'updated_at', g.updated_at) || mirror_changes(change_ids);
@@ -634,7 +639,7 @@ end $$;
 -- Removes a group, and answers {outcome, changes, change_count}. Its members are named here, for afterwards nobody could tell who they were.
 create or replace function mirror_group_delete(p_directory uuid, p_token uuid, p_digest bit(256), p_settings integer,
   p_id uuid,
-  p_version integer, p_source_at timestamptz)
+  p_version integer, p_source_at timestamptz, p_trace text)
 returns jsonb language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 set plan_cache_mode = force_generic_plan as $$
@@ -665,5 +670,5 @@ begin
   delete from mirror_group where id = p_id;
   perform mirror_stop_waiting(p_id, null);
   return jsonb_build_object('outcome', 'ok') || mirror_changes(
-    mirror_log_members(tenant, p_directory, p_id, users, children::text[], p_source_at, null));
+    mirror_log_members(tenant, p_directory, p_id, users, children::text[], p_source_at, null, p_trace));
 end $$;

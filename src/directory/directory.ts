@@ -272,10 +272,10 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
   /** One after the other in one statement. @throws what PostgreSQL throws; then none of them was applied */
   async function applyAll(writes: [GroupWrite, ...GroupWrite[]]): Promise<GroupWritten[]> {
     const [{ caller }] = writes;
-    const programs = writes.map(({ id, version, program, receivedAt }) => ({
+    const programs = writes.map(({ caller: { trace }, id, version, program, receivedAt }) => ({
       id,
       version,
-      program: programRow(program),
+      program: { ...programRow(program), trace },
       source_at: receivedAt,
     }));
     const { rows } = await retryDeadlock(() =>
@@ -376,7 +376,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
       createGrouped(callerKey(caller), {
         caller,
         receivedAt,
-        row: { ...userRow(user), id: user.id, source_at: receivedAt },
+        row: { ...userRow(user), id: user.id, source_at: receivedAt, trace: caller.trace },
       }),
 
     async writeUser(caller, user, before, receivedAt) {
@@ -387,6 +387,7 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
         class: before.active && !user.active ? 0 : 2,
         emails_changed: before.emailKeys.join('\n') !== user.emailKeys.join('\n'),
         source_at: receivedAt,
+        trace: caller.trace,
       };
       const write = { caller, row, receivedAt };
       if (normalise(before.userName) === normalise(user.userName))
@@ -457,8 +458,8 @@ export function openDirectoryStore(pool: pg.Pool, onCommitted: OnCommitted): Dir
     const { rows } = await retryDeadlock(() =>
       pool.query<{ result: DeleteResult }>({
         name,
-        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7) as result`,
-        values: [...callerValues(caller), ...rest],
+        text: `select ${name}($1, $2, $3::text::bit(256), $4, $5, $6, $7, $8) as result`,
+        values: [...callerValues(caller), ...rest, caller.trace ?? null],
       }),
     );
     const result = rows[0]?.result;

@@ -7,7 +7,7 @@
 -- the change as lane_take does. A userName that somebody else of the connection has: see pulled_users_write.
 create or replace function login_take(p_tenant uuid, p_connection uuid, p_row jsonb, p_source_at timestamptz)
 returns table (outcome text, id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
-  source_at timestamptz, committed_at timestamptz, attempts integer) language plpgsql
+  source_at timestamptz, committed_at timestamptz, attempts integer, trace text) language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
@@ -53,5 +53,5 @@ begin
   insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
   values (p_tenant, p_connection, 'login', 1, 'login', r.id, p_source_at) returning * into logged;
   return query select 'ok', logged.id, logged.class, logged.source, logged.user_id, logged.parent_id, logged.spread,
-    logged.source_at, logged.committed_at, logged.attempts;
+    logged.source_at, logged.committed_at, logged.attempts, encode(logged.trace, 'hex');
 end $$;

@@ -7,7 +7,7 @@ import type pg from 'pg';
 import { STOPPED_MS } from '../database/database.ts';
 import { converge, rowsOf } from './converge.ts';
 import { type Facts, loadFacts } from './facts.ts';
-import type { Applied } from './lifecycle.ts';
+import type { Applied, LifecycleObserver } from './lifecycle.ts';
 import type { ChangeRow, PolicyRow } from './statements.ts';
 
 /**
@@ -22,6 +22,8 @@ export interface Effect {
   facts: Facts;
   /** The tenant's last active owner, if these changes took that one's access. */
   ownerLost: string | null;
+  /** How many sessions ended with the access that these changes took. */
+  sessionsEnded: number;
 }
 
 export interface EffectOptions {
@@ -44,20 +46,42 @@ export async function makeEffective(
   const rows = rowsOf(converge(facts), (userId) => changeOf.get(userId));
   const parents = [...new Set(batch.flatMap((c) => (c.parent_id === null ? [] : [c.parent_id])))];
   const [written] = await Promise.all([
-    client.query<{ owner_lost: string | null }>({
+    client.query<Cut>({
       name: 'converge_write',
-      text: 'select converge_write($1, $2, $3, $4) as owner_lost',
+      text: 'select * from converge_write($1, $2, $3, $4)',
       values: [tenantId, JSON.stringify(rows), batch.map((c) => c.id), parents],
     }),
     // After a write that failed PostgreSQL makes a rollback of it.
     commit ? client.query('commit') : undefined,
   ]);
-  return { facts, ownerLost: written.rows[0]?.owner_lost ?? null };
+  return { facts, ...lost(written.rows[0]) };
+}
+
+/** What `converge_write` and `lane_cut` answer. */
+export interface Cut {
+  owner_lost: string | null;
+  sessions_ended: number;
+}
+
+export function lost(row: Cut | undefined): Pick<Effect, 'ownerLost' | 'sessionsEnded'> {
+  return { ownerLost: row?.owner_lost ?? null, sessionsEnded: row?.sessions_ended ?? 0 };
+}
+
+/** After the commit. */
+export function tellLost(
+  observer: LifecycleObserver,
+  tenantId: string,
+  { ownerLost, sessionsEnded }: Pick<Effect, 'ownerLost' | 'sessionsEnded'>,
+): void {
+  if (sessionsEnded > 0) observer.sessionsEnded(sessionsEnded);
+  if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
 }
 
 /** What the observer is told of a change after the commit. */
 export function appliedChange(c: ChangeRow, takenAt: Date, effectiveAt: Date): Applied {
   return {
+    id: c.id,
+    trace: c.trace,
     source: c.source,
     phase: c.class === 3 ? 'backfill' : 'live',
     class: c.class,

@@ -5,7 +5,7 @@
  */
 import type pg from 'pg';
 import type { Database } from '../database/database.ts';
-import { appliedChange, BEGIN, isTransient, makeEffective } from './effect.ts';
+import { appliedChange, BEGIN, type Cut, isTransient, lost, makeEffective, tellLost } from './effect.ts';
 import { askPolicy } from './facts.ts';
 import type { LifecycleObserver } from './lifecycle.ts';
 import type { ChangeRow } from './statements.ts';
@@ -74,7 +74,7 @@ export function openLane(db: Database, options: LaneOptions) {
     const client = await db.pool.connect();
     let broken: Error | undefined;
     let batch: ChangeRow[] = [];
-    let ownerLost: string | null = null;
+    let cut = lost(undefined);
     let takenAt = new Date();
     try {
       const [, taken, policy] = await Promise.all([
@@ -94,7 +94,7 @@ export function openLane(db: Database, options: LaneOptions) {
           values: [tenantId, first.id, SPREAD_STEP],
         });
       } else if (first) {
-        ({ ownerLost } = await makeEffective(client, tenantId, batch, { policy, commit: true }));
+        cut = await makeEffective(client, tenantId, batch, { policy, commit: true });
       }
       if (batch.length === 0 || first?.spread) await client.query('commit');
     } catch (error) {
@@ -107,8 +107,8 @@ export function openLane(db: Database, options: LaneOptions) {
     }
     const effectiveAt = new Date();
     const applied = batch.flatMap((c) => (c.spread ? [] : [appliedChange(c, takenAt, effectiveAt)]));
-    if (applied.length > 0) observer.applied(applied);
-    if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
+    if (applied.length > 0) observer.applied(applied, tenantId);
+    tellLost(observer, tenantId, cut);
     return batch;
   }
 
@@ -144,15 +144,10 @@ export function openLane(db: Database, options: LaneOptions) {
   async function setAside(tenantId: string, change: ChangeRow, error: unknown): Promise<void> {
     if (change.class === 0 && change.user_id !== null) {
       const cut = await db.pool
-        .query<{ owner_lost: string | null }>('select lane_cut($1, $2, $3) as owner_lost', [
-          tenantId,
-          change.user_id,
-          change.id,
-        ])
+        .query<Cut>('select * from lane_cut($1, $2, $3)', [tenantId, change.user_id, change.id])
         // The cut itself is what fails: the change is parked below, where its error is seen.
         .catch(() => undefined);
-      const ownerLost = cut?.rows[0]?.owner_lost ?? null;
-      if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
+      tellLost(observer, tenantId, lost(cut?.rows[0]));
     }
     const message = wordsOf(error);
     const delay = retryMs[change.attempts];
@@ -165,7 +160,7 @@ export function openLane(db: Database, options: LaneOptions) {
         [change.id, message, delay ?? null],
       ),
     );
-    if (delay === undefined) observer.parked(change.id, message);
+    if (delay === undefined) observer.parked(change.id, message, change.trace);
   }
 
   return {

@@ -6,9 +6,10 @@
 -- instead of 0.6 with 100,000 changes waiting).
 create or replace function lane_next(p_tenant uuid, p_limit integer)
 returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
-  source_at timestamptz, committed_at timestamptz, attempts integer) language sql
+  source_at timestamptz, committed_at timestamptz, attempts integer, trace text) language sql
 set enable_sort = off set enable_bitmapscan = off set enable_seqscan = off as $$
-  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts
+  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts,
+    encode(c.trace, 'hex')
   from change c
   where c.tenant_id = p_tenant and c.state = 'pending' and (c.retry_at is null or c.retry_at <= now())
   order by c.class, c.id limit p_limit;
@@ -17,7 +18,7 @@ $$;
 -- Enters a lane: sets the tenant, takes the lane alone until the transaction ends, and answers its next changes.
 create or replace function lane_take(p_tenant uuid, p_limit integer)
 returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
-  source_at timestamptz, committed_at timestamptz, attempts integer) language plpgsql as $$
+  source_at timestamptz, committed_at timestamptz, attempts integer, trace text) language plpgsql as $$
 #variable_conflict use_column
 begin
   perform set_config('lockstep.tenant', p_tenant::text, true);
@@ -28,13 +29,14 @@ end $$;
 -- The same for named changes (bisection, and a converge in place).
 create or replace function lane_take_these(p_tenant uuid, p_ids bigint[])
 returns table (id bigint, class smallint, source text, user_id uuid, parent_id bigint, spread text[],
-  source_at timestamptz, committed_at timestamptz, attempts integer) language plpgsql as $$
+  source_at timestamptz, committed_at timestamptz, attempts integer, trace text) language plpgsql as $$
 #variable_conflict use_column
 begin
   perform set_config('lockstep.tenant', p_tenant::text, true);
   perform from lane l where l.tenant_id = p_tenant for update;
   return query
-  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts
+  select c.id, c.class, c.source, c.user_id, c.parent_id, c.spread, c.source_at, c.committed_at, c.attempts,
+    encode(c.trace, 'hex')
   from change c where c.id = any (p_ids) and c.state = 'pending' order by c.class, c.id;
 end $$;
 
@@ -81,10 +83,10 @@ begin
       order by m.id limit p_limit) u
     order by 1 limit p_limit
   ), logged as (
-    insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, parent_id, source_at)
+    insert into change (tenant_id, directory_id, source, class, kind, user_id, group_id, parent_id, source_at, trace)
     select p_tenant, c.directory_id, c.source,
       case when c.class = 3 or (select count(*) from next) >= p_limit then 3 else c.class end,
-      c.kind, n.member_id, c.group_id, c.id, c.source_at
+      c.kind, n.member_id, c.group_id, c.id, c.source_at, c.trace
     from next n order by n.member_id
     returning user_id
   )
@@ -139,14 +141,15 @@ end $$;
 
 -- Writes the differences of one batch and marks its changes applied. Each part is an array of rows; absent parts
 -- cost nothing. Event numbers come from the lane row, which this transaction holds. Answers the last active owner, if
--- the batch took access from the tenant's last ones, else null.
-create or replace function converge_write(p_tenant uuid, p jsonb, p_applied bigint[], p_parents bigint[])
-returns uuid language plpgsql
+-- the batch took access from the tenant's last ones, else null; and how many sessions ended with the access it took.
+create or replace function converge_write(p_tenant uuid, p jsonb, p_applied bigint[], p_parents bigint[],
+  out owner_lost uuid, out sessions_ended integer)
+language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
   first_event bigint;
-  owner_lost uuid;
 begin
+  sessions_ended := 0;
   if p ? 'new_members' then
     insert into member (id, tenant_id, email, email_key, display_name, profile, status)
     select r.id, p_tenant, r.email, r.email_key, r.display_name, coalesce(r.profile, '{}'), r.status
@@ -209,31 +212,32 @@ begin
     select p_tenant, sequence, action, member_id, detail from happened;
   end if;
   if p ? 'left' then
-    perform sessions_end_of(p_tenant, array(
+    sessions_ended := sessions_end_of(p_tenant, array(
       select r.member_id from jsonb_to_recordset(p -> 'left') as r(member_id uuid)), 'access_lost');
     owner_lost := lane_owner_lost(p_tenant, p -> 'left');
   end if;
   update change set state = 'applied', applied_at = clock_timestamp(), error = null where id = any (p_applied);
   if cardinality(p_parents) > 0 then perform lane_close_spread(p_parents); end if;
-  return owner_lost;
 end $$;
 
 -- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
 -- once. Touches only members whose directory user is inactive or gone. Takes the lane first, as converge does, and
 -- answers as converge_write does; that neither event nor alert can be written does not keep anybody in: sessions of a
 -- member who is not active are not good, ended or not.
-create or replace function lane_cut(p_tenant uuid, p_user uuid, p_change bigint)
-returns uuid language plpgsql as $$
+create or replace function lane_cut(p_tenant uuid, p_user uuid, p_change bigint,
+  out owner_lost uuid, out sessions_ended integer)
+language plpgsql as $$
 declare
   denied uuid;
 begin
+  sessions_ended := 0;
   perform set_config('lockstep.tenant', p_tenant::text, true);
   perform from lane l where l.tenant_id = p_tenant for update;
   update member set status = 'suspended', updated_at = clock_timestamp()
   where status = 'active' and id = (select l.member_id from link l where l.tenant_id = p_tenant and l.user_id = p_user)
     and not exists (select from mirror_user u where u.id = p_user and u.active)
   returning id into denied;
-  if denied is null then return null; end if;
+  if denied is null then return; end if;
   begin
     with numbered as (
       update lane set event_sequence = event_sequence + 1 where tenant_id = p_tenant returning event_sequence
@@ -243,12 +247,12 @@ begin
     )
     insert into event (tenant_id, sequence, type, member_id, payload)
     select p_tenant, n.event_sequence, 'member.suspended', denied, '{"converged": false}' from numbered n;
-    perform sessions_end_of(p_tenant, array[denied], 'access_lost');
-    return lane_owner_lost(p_tenant,
+    sessions_ended := sessions_end_of(p_tenant, array[denied], 'access_lost');
+    owner_lost := lane_owner_lost(p_tenant,
       jsonb_build_array(jsonb_build_object('member_id', denied, 'change_id', p_change)));
   exception when others then
+    sessions_ended := 0;
     raise warning 'member % was denied access, but neither told nor looked at as an owner: %', denied, sqlerrm;
-    return null;
   end;
 end $$;
 

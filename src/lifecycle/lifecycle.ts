@@ -34,6 +34,10 @@ export const lifecycleFunctions = new URL('lifecycle.sql', import.meta.url);
 
 /** What the metrics are told of each change that became effective. */
 export interface Applied {
+  /** The change's. */
+  id: string;
+  /** Of which trace and span it came, as 48 hexadecimal digits; null where that is not traced. */
+  trace: string | null;
   source: ChangeSource;
   phase: 'live' | 'backfill';
   /** 0 for a leaver. */
@@ -46,11 +50,13 @@ export interface Applied {
 }
 
 export interface LifecycleObserver {
-  applied(changes: Applied[]): void;
-  /** A change was set aside for a person; `error` has no personal data. */
-  parked(changeId: string, error: string): void;
+  applied(changes: Applied[], tenantId: string): void;
+  /** A change was set aside for a person; `error` has no personal data, `trace` is as in {@link Applied}. */
+  parked(changeId: string, error: string, trace: string | null): void;
   /** The last active member to whom an operator gave "owner" has lost access; event and audit entry are written. */
   ownerLost(tenantId: string, memberId: string): void;
+  /** Sessions ended because their members had lost their access. */
+  sessionsEnded(sessions: number): void;
 }
 
 export interface MappingInput {

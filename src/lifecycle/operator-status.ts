@@ -5,7 +5,7 @@
 import type { Database } from '../database/database.ts';
 import type { MemberStatus } from '../database/entities.ts';
 import { newId } from '../id/id.ts';
-import { BEGIN, makeEffective } from './effect.ts';
+import { BEGIN, makeEffective, tellLost } from './effect.ts';
 import type { LifecycleObserver } from './lifecycle.ts';
 import type { ChangeRow } from './statements.ts';
 
@@ -25,7 +25,7 @@ export async function setOperatorStatus(
   const client = await db.pool.connect();
   let broken: Error | undefined;
   try {
-    await client.query(BEGIN);
+    await client.query(BEGIN + db.traced());
     await client.query(`select set_config('lockstep.tenant', $1, true)`, [tenantId]);
     await client.query('select from lane where tenant_id = $1 for update', [tenantId]);
     const { rowCount } = await client.query(
@@ -40,7 +40,8 @@ export async function setOperatorStatus(
       `insert into change (tenant_id, directory_id, source, class, kind, user_id, source_at)
        select $1, l.directory_id, 'operator', $3, 'user', l.user_id, now()
        from link l where l.tenant_id = $1 and l.member_id = $2 order by l.id
-       returning id, class, source, user_id, parent_id, spread, source_at, committed_at, attempts`,
+       returning id, class, source, user_id, parent_id, spread, source_at, committed_at, attempts,
+         encode(trace, 'hex') as trace`,
       [tenantId, memberId, status === 'active' ? 2 : 0],
     );
     if (status === 'active') {
@@ -56,13 +57,13 @@ export async function setOperatorStatus(
        values ($1, $2, $3, 'member.status_said', $4, $5)`,
       [newId(), tenantId, actor, memberId, { status }],
     );
-    const { ownerLost } = await makeEffective(client, tenantId, changes);
+    const cut = await makeEffective(client, tenantId, changes);
     const { rows } = await client.query<{ status: MemberStatus }>(
       'select status from member where id = $2 and tenant_id = $1',
       [tenantId, memberId],
     );
     await client.query('commit');
-    if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
+    tellLost(observer, tenantId, cut);
     return rows[0]?.status;
   } catch (error) {
     await client.query('rollback').catch((e: Error) => {

@@ -10,7 +10,7 @@ import type { Database } from '../database/database.ts';
 import { type LoginProfile, loginId, takeLogin } from '../directory/login.ts';
 import { newId } from '../id/id.ts';
 import { standings } from './converge.ts';
-import { appliedChange, BEGIN, isTransient, makeEffective } from './effect.ts';
+import { appliedChange, BEGIN, isTransient, makeEffective, tellLost } from './effect.ts';
 import type { Facts } from './facts.ts';
 import type { LifecycleObserver } from './lifecycle.ts';
 import type { SignInPolicy } from './sign-in-policy.ts';
@@ -153,7 +153,7 @@ async function unpause(client: pg.ClientBase, tenantId: string, connectionId: st
   await client.query('update connection set paused_at = null where id = $1', [connectionId]);
 }
 
-const silent: LifecycleObserver = { applied() {}, parked() {}, ownerLost() {} };
+const silent: LifecycleObserver = { applied() {}, parked() {}, ownerLost() {}, sessionsEnded() {} };
 
 async function attempt<T>(
   db: Database,
@@ -170,7 +170,7 @@ async function attempt<T>(
     return { outcome: 'refused', reason, memberId };
   };
   try {
-    await client.query(BEGIN);
+    await client.query(BEGIN + db.traced());
     if (trial) await unpause(client, tenantId, connectionId);
     const taken = await takeLogin<ChangeRow & { outcome: 'ok' | 'unknown' | 'paused' }>(
       client,
@@ -181,7 +181,7 @@ async function attempt<T>(
     const takenAt = new Date();
     if (!taken || taken.outcome === 'unknown') return await giveUp('unknown_connection', null);
     if (taken.outcome === 'paused') return await giveUp('connection_paused', null);
-    const { facts, ownerLost } = await makeEffective(client, tenantId, [taken]);
+    const { facts, ...cut } = await makeEffective(client, tenantId, [taken]);
     const userId = loginId(connectionId, profile.subject);
     const { rows } = await client.query<MemberRow>({
       name: 'sign_in_member',
@@ -194,8 +194,8 @@ async function attempt<T>(
     const member = admittedMember(rows[0]);
     const value = await open(client, { member, userId, connectionId, tenantId, policy }, facts);
     await client.query('commit');
-    observer.applied([appliedChange(taken, takenAt, new Date())]);
-    if (ownerLost !== null) observer.ownerLost(tenantId, ownerLost);
+    observer.applied([appliedChange(taken, takenAt, new Date())], tenantId);
+    tellLost(observer, tenantId, cut);
     return { outcome: 'ok', member, value };
   } catch (error) {
     await client.query('rollback').catch((e: Error) => {

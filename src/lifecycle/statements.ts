@@ -200,4 +200,6 @@ export interface ChangeRow {
   source_at: Date;
   committed_at: Date;
   attempts: number;
+  /** 48 hexadecimal digits, or null. */
+  trace: string | null;
 }

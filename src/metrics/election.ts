@@ -54,17 +54,27 @@ export function standForElection(pool: pg.Pool): Election {
       client.release(true);
       throw error;
     }
-    client.once('error', () => drop(client));
-    client.once('end', () => drop(client));
+    client.on('error', onLost);
+    client.on('end', onLost);
     holding = client;
     return true;
   }
 
+  const onLost = () => {
+    if (holding) drop(holding);
+  };
+
+  /** Gives the connection back to the pool, which may lend it to others, or ends it. */
+  function letGo(client: pg.PoolClient, end: boolean): void {
+    holding = undefined;
+    client.off('error', onLost);
+    client.off('end', onLost);
+    client.release(end);
+  }
+
   /** Ends the connection, and the lock with it. */
   function drop(client: pg.PoolClient): void {
-    if (holding !== client) return;
-    holding = undefined;
-    client.release(true);
+    if (holding === client) letGo(client, true);
   }
 
   return {
@@ -82,9 +92,7 @@ export function standForElection(pool: pg.Pool): Election {
       const late = setTimeout(() => drop(held), HANDOVER_MS);
       await held.query('rollback').catch(() => drop(held));
       clearTimeout(late);
-      if (holding !== held) return;
-      holding = undefined;
-      held.release();
+      if (holding === held) letGo(held, false);
     },
   };
 }

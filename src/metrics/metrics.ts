@@ -2,17 +2,28 @@
  * Everything that is measured, under the names of the contract. The two headline figures are sync lag and mismatch.
  * Times are seconds, a point in time is exported as Unix time, and no tenant is a label.
  */
-import express from 'express';
+import type { RequestListener } from 'node:http';
+import type express from 'express';
 import { Counter, collectDefaultMetrics, Histogram, Registry } from 'prom-client';
 import type { Applied, LifecycleObserver } from '../lifecycle/lifecycle.ts';
 import type { PullObserver } from '../pull/pull.ts';
 import type { ObservedRequest } from '../scim/scim.ts';
 import type { SessionObserver } from '../session/session.ts';
+import { exposition, openMetricsRegistry } from './exposition.ts';
 import { exportGauges, type GaugeOptions } from './gauges.ts';
+import { methodLabel, observeHttp } from './http.ts';
+import { exportPools, type PoolState } from './pools.ts';
+
+export interface MetricsOptions extends GaugeOptions {
+  /** The pools of this process by name. */
+  pools?: Readonly<Record<string, PoolState>> | undefined;
+  /** In which trace the caller is, where that is sampled: histograms get it as an exemplar. */
+  traceId?: (() => string | undefined) | undefined;
+}
 
 export interface Metrics {
   /** To be given to openLifecycle. */
-  lifecycle: LifecycleObserver;
+  lifecycle: Omit<LifecycleObserver, 'applied'> & { applied(changes: Applied[]): void };
   /** To be given to openPulls. */
   pulls: PullObserver;
   /** To be given to openSessions; whoever runs sign-ins tells it of each (`signedIn`). */
@@ -23,7 +34,9 @@ export interface Metrics {
   sweeperWoke(lanes: number): void;
   /** Counts SCIM requests for which the request log had no room. */
   requestsDropped(requests: number): void;
-  /** Serves GET /metrics in the Prometheus text format. */
+  /** Puts the measurement of HTTP around the listener of a process. */
+  http(listener: RequestListener): RequestListener;
+  /** Serves GET /metrics; with exemplars to who asks for OpenMetrics. */
   router: express.Router;
   registry: Registry;
   /** Gives the election and its connection back; to be awaited before the database is closed. */
@@ -39,11 +52,13 @@ const REQUEST_BUCKETS = [0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.
 
 /** All others are directories, by kind, or a person signing in; a mapping or an operator is no event of a source. */
 const NOT_LAGGING = new Set(['mapping', 'operator']);
-const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', 'OPTIONS']);
 
-export function openMetrics(options: GaugeOptions = {}): Metrics {
+export function openMetrics(options: MetricsOptions = {}): Metrics {
   const registry = new Registry();
   const registers = [registry];
+  // prom-client makes histograms with exemplars for such a registry alone.
+  const open = openMetricsRegistry();
+  const withExemplars = [open];
   collectDefaultMetrics({ register: registry });
 
   const lag = new Histogram({
@@ -53,7 +68,8 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
       'not in it: they are no event of a directory',
     labelNames: ['source', 'phase'],
     buckets: LAG_BUCKETS,
-    registers,
+    enableExemplars: true,
+    registers: withExemplars,
   });
   const stage = new Histogram({
     name: 'lockstep_stage_seconds',
@@ -62,14 +78,16 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
       'transaction has committed)',
     labelNames: ['stage'],
     buckets: STAGE_BUCKETS,
-    registers,
+    enableExemplars: true,
+    registers: withExemplars,
   });
   const deprovision = new Histogram({
     name: 'lockstep_time_to_deprovision_seconds',
     help: "From a leaver's change at its source until status, roles and sessions are all denied",
     labelNames: ['source'],
     buckets: LAG_BUCKETS,
-    registers,
+    enableExemplars: true,
+    registers: withExemplars,
   });
   const scimLabels = ['method', 'resource', 'status', 'scim_type'] as const;
   const scimRequests = new Counter({
@@ -83,7 +101,8 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     help: 'How long SCIM requests took to answer',
     labelNames: scimLabels,
     buckets: REQUEST_BUCKETS,
-    registers,
+    enableExemplars: true,
+    registers: withExemplars,
   });
   const wakeups = new Counter({
     name: 'lockstep_sweeper_wakeups_total',
@@ -120,7 +139,7 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
   });
   const sessionsEnded = new Counter({
     name: 'lockstep_sessions_ended_total',
-    help: "Sessions ended before their time, by why; not those that end with their member's access, which converge ends",
+    help: 'Sessions ended before their time, by why',
     labelNames: ['because'],
     registers,
   });
@@ -130,35 +149,31 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     labelNames: ['active'],
     registers,
   });
+  for (const histogram of [lag, stage, deprovision, scimSeconds]) registry.registerMetric(histogram);
+  const http = observeHttp(registry);
+  exportPools(registry, options.pools ?? {});
   const close = exportGauges(registry, options);
-
-  const router = express.Router({ caseSensitive: true });
-  router.get('/metrics', async (_req, res) => {
-    res.set('content-type', registry.contentType).set('cache-control', 'no-store');
-    res.send(await registry.metrics());
-  });
 
   return {
     lifecycle: {
       applied(changes) {
-        for (const change of changes) {
-          if (change.class === 0) {
-            deprovision.observe({ source: change.source }, seconds(change.sourceAt, change.effectiveAt));
-          }
-          if (NOT_LAGGING.has(change.source)) continue;
-          lag.observe(
-            { source: change.source, phase: change.phase },
-            seconds(change.sourceAt, change.effectiveAt),
-          );
-          stage.observe({ stage: 'commit' }, seconds(change.sourceAt, change.committedAt));
-          stage.observe({ stage: 'wait' }, seconds(change.committedAt, change.takenAt));
-          stage.observe({ stage: 'converge' }, seconds(change.takenAt, change.effectiveAt));
+        for (const { source, phase, trace, ...change } of changes) {
+          const exemplarLabels = exemplar(trace?.slice(0, 32));
+          const observe = (histogram: Histogram, labels: Record<string, string>, [from, to]: [Date, Date]) =>
+            histogram.observe({ labels, value: seconds(from, to), exemplarLabels });
+          if (change.class === 0) observe(deprovision, { source }, [change.sourceAt, change.effectiveAt]);
+          if (NOT_LAGGING.has(source)) continue;
+          observe(lag, { source, phase }, [change.sourceAt, change.effectiveAt]);
+          observe(stage, { stage: 'commit' }, [change.sourceAt, change.committedAt]);
+          observe(stage, { stage: 'wait' }, [change.committedAt, change.takenAt]);
+          observe(stage, { stage: 'converge' }, [change.takenAt, change.effectiveAt]);
         }
       },
       // The gauge of parked changes is read from the database, where a replay takes them back as well.
       parked() {},
       // Likewise the gauge of tenants without an owner: an operator who gives the role takes its tenant out of it.
       ownerLost() {},
+      sessionsEnded: (sessions) => sessionsEnded.inc({ because: 'access_lost' }, sessions),
     },
     pulls: {
       run: ({ directoryKind, mode, outcome }) =>
@@ -176,13 +191,14 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     },
     scim(request) {
       const labels = {
-        method: METHODS.has(request.method) ? request.method : 'other',
+        method: methodLabel(request.method),
         resource: request.resource,
         status: String(request.status),
         scim_type: request.scimType,
       };
       scimRequests.inc(labels);
-      scimSeconds.observe(labels, request.seconds);
+      const exemplarLabels = exemplar(options.traceId?.());
+      scimSeconds.observe({ labels, value: request.seconds, exemplarLabels });
     },
     sweeperWoke(lanes) {
       wakeups.inc(lanes);
@@ -190,10 +206,17 @@ export function openMetrics(options: GaugeOptions = {}): Metrics {
     requestsDropped(requests) {
       dropped.inc(requests);
     },
-    router,
+    http,
+    router: exposition(registry, open),
     registry,
     close,
   };
+}
+
+const NO_EXEMPLAR = {};
+
+function exemplar(traceId: string | undefined): Record<string, string> {
+  return traceId === undefined ? NO_EXEMPLAR : { trace_id: traceId };
 }
 
 /** Clocks of two machines may differ by a little: never below 0. */

@@ -12,7 +12,7 @@ import { openConnectors } from '../../connectors/connectors.ts';
 import { apiRouter } from '../api/api.ts';
 import { hookRouter } from '../api/hooks.ts';
 import type { Config } from '../config/config.ts';
-import { type Database, openDatabase } from '../database/database.ts';
+import { type Database, openDatabase, StartRefused } from '../database/database.ts';
 import { openDirectoryStore } from '../directory/directory.ts';
 import { openLifecycle } from '../lifecycle/lifecycle.ts';
 import { openMetrics } from '../metrics/metrics.ts';
@@ -34,6 +34,7 @@ import { listDirectories } from '../tenant/directory-settings.ts';
 import { openResolver, recheckDomains } from '../tenant/domain.ts';
 import { ensureOperatorKey } from '../tenant/key.ts';
 import { findTenant } from '../tenant/tenant.ts';
+import { openTracing, type Tracing, TracingRefused } from '../trace/trace.ts';
 import { embeddedAccess, externalAccess } from './access.ts';
 import { boundHeap } from './heap.ts';
 import { openHome } from './home.ts';
@@ -117,9 +118,11 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const http = await openHttp({ host: config.host, port: config.port });
     onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
     home?.announce(http.url);
+    const tracing = await traced({ env: process.env, version, roles, log });
+    if (tracing) onOpened('the traces', () => tracing.close());
     const access = home ? await embeddedAccess(home) : externalAccess(config.database);
     onOpened('the embedded PostgreSQL', () => access.stop());
-    const db = await openDatabase(access);
+    const db = await openDatabase({ ...access, trace: tracing?.current });
     onOpened('the database', () => db.close());
     const resolver = openResolver(config.dnsServers);
     const credentials = await unlock(db, sealsOf(config, home?.secrets.encryptionKey));
@@ -138,13 +141,24 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     onOpened('the queue', () => queue.close());
     const pullQueue = await openLaneQueue(queueUrl, { onError: onQueueError, name: 'pulls' });
     onOpened('the queue of pulls', () => pullQueue.close());
-    const metrics = openMetrics({ db, queue, pullQueue });
+    const metrics = openMetrics({
+      db,
+      queue,
+      pullQueue,
+      pools: db.pools,
+      traceId: tracing?.traceId,
+    });
     onOpened('the metrics', () => metrics.close());
     const lifecycle = openLifecycle(db, {
       observer: {
-        applied: metrics.lifecycle.applied,
-        parked(changeId, error) {
-          metrics.lifecycle.parked(changeId, error);
+        applied(changes, tenantId) {
+          metrics.lifecycle.applied(changes);
+          tracing?.lifecycle.applied(changes, tenantId);
+        },
+        sessionsEnded: metrics.lifecycle.sessionsEnded,
+        parked(changeId, error, trace) {
+          metrics.lifecycle.parked(changeId, error, trace);
+          tracing?.lifecycle.parked(changeId, error, trace);
           log.error(
             { changeId, error },
             'a change was parked; see /v1/tenants/{tenant}/changes?state=parked',
@@ -171,6 +185,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const reconciler = openReconciler({
       db,
       onWritten: queue.wake,
+      onWork: tracing?.reconciling,
       onError: (directory, error) => log.error({ err: error, ...directory }, 'a reconciliation failed'),
     });
     const connectors = openConnectors();
@@ -178,7 +193,13 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       db,
       credentials,
       connectors,
-      observer: metrics.pulls,
+      observer: {
+        call: metrics.pulls.call,
+        run(run) {
+          metrics.pulls.run(run);
+          tracing?.pulls.run(run);
+        },
+      },
       onWritten: queue.wake,
       onError: (directory, error) => log.error({ err: error, ...directory }, 'a pull failed'),
       publicUrl: config.publicUrl,
@@ -188,22 +209,33 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     const turn: Pulls['turn'] = async (directoryId, signal) =>
       (await reconciler.turn(directoryId, signal)) === 'more' ? 'more' : pulls.turn(directoryId, signal);
 
+    const workLane = tracing?.drain(lifecycle.drain) ?? lifecycle.drain;
+    const traceTurn = (work: Pulls['turn']) => tracing?.turn(work) ?? work;
     const onError = (what: string, error: unknown) => log.error({ err: error }, `${what} failed`);
     const background: Stoppable[] = [];
     let wake = queue.wake;
     if (has('worker')) {
       boundHeap();
-      const own = workOwnLanes(queue, lifecycle.drain, {
+      const own = workOwnLanes(queue, workLane, {
         concurrency: OWN_CONCURRENCY,
         onError: (error) => onError('working a lane', error),
       });
       wake = own.wake;
       background.push(own.worker);
       background.push(queue.work(own.handler, { concurrency: WORKER_CONCURRENCY }));
-      background.push(startFallback({ lifecycle, queue, onError }));
-      background.push(pullQueue.work(turn, { concurrency: PULL_CONCURRENCY }));
+      background.push(
+        startFallback({ lifecycle: { sweep: lifecycle.sweep, drain: workLane }, queue, onError }),
+      );
+      background.push(pullQueue.work(traceTurn(turn), { concurrency: PULL_CONCURRENCY }));
       background.push(startLogoutSender({ db, keys: sessions.keys, issuer: sessions.issuer, onError }));
-      background.push(startPullFallback({ pulls, queue: pullQueue, concurrency: PULL_CONCURRENCY, onError }));
+      background.push(
+        startPullFallback({
+          pulls: { due: pulls.due, turn: traceTurn(pulls.turn) },
+          queue: pullQueue,
+          concurrency: PULL_CONCURRENCY,
+          onError,
+        }),
+      );
     }
     if (has('scheduler')) {
       background.push(
@@ -247,7 +279,8 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
     app.use(healthRouter({ db, queue, isStopping: () => stopping }));
     app.use(metrics.router);
     if (has('api')) {
-      const store = openDirectoryStore(db.pool, wakeOnCommit(db, { wake }));
+      const bare = openDirectoryStore(db.pool, wakeOnCommit(db, { wake }));
+      const store = tracing?.store(bare) ?? bare;
       const logTrouble = occasionally((error) => {
         log.warn({ err: error }, 'the request log cannot be written; requests go on');
       });
@@ -265,7 +298,10 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
           credentials,
           ...face,
           limits: { requestsPerSecond: config.scimRequestsPerSecond },
-          observe: metrics.scim,
+          observe(request) {
+            metrics.scim(request);
+            tracing?.scim(request);
+          },
           record: recorder.record,
           log: ({ error, ...entry }) => log.error({ err: error, ...entry }, 'a request of /scim failed'),
         }),
@@ -295,7 +331,7 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
       app.use(statusRouter({ db, credentials, roles, version, ...face }));
     }
     app.use(nothingHere);
-    http.serve(app);
+    http.serve(metrics.http(tracing?.http(app, db.system) ?? app));
     if (has('api')) drain = http.drain;
     onOpened('HTTP', () => http.stop(HTTP_PATIENCE_MS));
     return {
@@ -309,6 +345,14 @@ export async function startLockstep(config: Config, options: StartOptions): Prom
   } catch (error) {
     await stop();
     throw error;
+  }
+}
+
+async function traced(options: Parameters<typeof openTracing>[0]): Promise<Tracing | undefined> {
+  try {
+    return await openTracing(options);
+  } catch (error) {
+    throw error instanceof TracingRefused ? new StartRefused(error.message) : error;
   }
 }
 

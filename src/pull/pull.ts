@@ -21,7 +21,7 @@ export type { PullMode } from './runs.ts';
 /** What the metrics are told; must not throw. */
 export interface PullObserver {
   /** A run came to its end. `outcome`: done, held, quarantined, lost, stopped, error, or the kind of ConnectorError. */
-  run(run: { directoryKind: string; mode: PullMode; outcome: string }): void;
+  run(run: { tenantId: string; directoryKind: string; mode: PullMode; outcome: string }): void;
   /** The source answered a request; 0 where no answer came. */
   call(call: { directoryKind: string; status: number }): void;
 }
@@ -113,7 +113,7 @@ export function openPulls(options: PullOptions): Pulls {
     const closing = new AbortController();
     try {
       const outcome = await work(run, closing);
-      observer.run({ directoryKind: run.directory.source, mode: run.mode, outcome });
+      observer.run({ tenantId, directoryKind: run.directory.source, mode: run.mode, outcome });
       if (outcome === 'stopped' || outcome === 'lost') return 'empty';
     } finally {
       closing.abort();

@@ -40,6 +40,8 @@ export interface ReconcileOptions {
   onWritten: (tenantId: string) => void;
   /** Told of what no person can put right; for the log. */
   onError: (what: { tenantId: string; directoryId: string }, error: unknown) => void;
+  /** Told that work on a reconciliation without a pull begins, in the turn that does it. */
+  onWork?: ((what: { tenantId: string; directoryId: string }, mode: ReconciliationMode) => void) | undefined;
   /** How old a difference must be before it counts, and a suspect before it is confirmed; default 60 s. */
   graceMs?: number;
   /** See MANY_ABSENT in source.ts. */
@@ -82,11 +84,11 @@ export interface Reconciler extends ReconcileRuns {
 }
 
 export function openReconciler(options: ReconcileOptions): Reconciler {
-  const { db, onWritten, onError } = options;
+  const { db, onWritten, onError, onWork } = options;
   const graceMs = options.graceMs ?? GRACE_MS;
   const jobs = openJobs(db, graceMs);
   const leased = openLeased({ db, jobs, graceMs, manyAbsent: options.manyAbsent, onWritten });
-  const turn = openUnleased({ db, jobs, leaseMs: options.leaseMs ?? 30_000, onWritten, onError });
+  const turn = openUnleased({ db, jobs, leaseMs: options.leaseMs ?? 30_000, onWritten, onError, onWork });
 
   async function directoryOf(client: pg.ClientBase, at: Place) {
     const { rows } = await client.query<{ kind: string; connector: string | null }>(

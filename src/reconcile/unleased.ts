@@ -12,6 +12,7 @@ export interface UnleasedOptions {
   leaseMs: number;
   onWritten: (tenantId: string) => void;
   onError: (what: Place, error: unknown) => void;
+  onWork: ((what: Place, mode: Job['mode']) => void) | undefined;
 }
 
 /** @returns what works the next reconciliation of a directory without pull credentials, if no other process is at it */
@@ -33,6 +34,7 @@ export function openUnleased(options: UnleasedOptions) {
     const id = taken[0]?.id;
     const job = id === undefined ? undefined : await nextJob(at);
     if (!job || job.id !== id) return 'empty';
+    options.onWork?.(at, job.mode);
     try {
       await workPushed(at, job, signal);
     } catch (error) {

@@ -42,6 +42,7 @@ export type { ScimLimits } from './limits.ts';
 
 /** What a request was and became, for metrics. */
 export interface ObservedRequest {
+  requestId: string;
   method: string;
   /** User, Group, ServiceProviderConfig, ResourceType, Schema, Search, Me, Bulk, or unknown. */
   resource: string;
@@ -158,6 +159,7 @@ export function scimRouter(options: ScimOptions): express.Router {
       const named = isUuid(directoryId) ? directoryId.toLowerCase() : '';
       const scimType = refusal?.scimType ?? null;
       observe?.({
+        requestId,
         method: req.method,
         resource,
         status: answer.status,

@@ -52,7 +52,7 @@ export async function startApi(options: { publicUrl?: string; trustProxy?: boole
   const database = await openTestDatabase();
   const { db } = database;
   const lifecycle: Lifecycle = openLifecycle(db, {
-    observer: { applied: () => {}, parked: () => {}, ownerLost: () => {} },
+    observer: { applied: () => {}, parked: () => {}, ownerLost: () => {}, sessionsEnded: () => {} },
     retryMs: [],
   });
   const reconciler = openReconciler({

@@ -61,12 +61,14 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
   const applied: Applied[] = [];
   const parked: string[] = [];
   const ownersLost: string[] = [];
+  const sessionsEnded: number[] = [];
   const store: DirectoryStore = openDirectoryStore(db.pool, () => {});
   const lifecycle = openLifecycle(db, {
     observer: {
       applied: (changes) => applied.push(...changes),
       parked: (_id, error) => parked.push(error),
       ownerLost: (_tenant, member) => ownersLost.push(member),
+      sessionsEnded: (sessions) => sessionsEnded.push(sessions),
     },
     retryMs: options.retryMs ?? [],
   });
@@ -84,6 +86,8 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
     applied,
     parked,
     ownersLost,
+    /** As the observer was told. */
+    sessionsEnded,
     /** A connection at which the product posts its sign-ins. */
     async connect(more: { provider?: string; defaultRole?: string } = {}): Promise<string> {
       const id = uuidv7();

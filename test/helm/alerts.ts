@@ -676,6 +676,28 @@ export const alertCases: AlertCase[] = [
     at: '10m',
   },
   {
+    alert: 'LockstepPoolExhausted',
+    when: 'something waits at every look, in one pool of one process',
+    series: {
+      [`lockstep_database_waiting${on('a', 'pool="app"')}`]: '3x30',
+      [`lockstep_database_waiting${on('a', 'pool="system"')}`]: '0x30',
+      [`lockstep_database_waiting${on('b', 'pool="app"')}`]: '0x30',
+    },
+    at: '10m',
+    fires: [
+      {
+        labels: { job, instance: 'a', pool: 'app' },
+        says: `3 pieces of work of a (${job}) wait for a connection of the pool app, and some have at every look for five minutes.`,
+      },
+    ],
+  },
+  {
+    alert: 'LockstepPoolExhausted',
+    when: 'bursts come and are worked off',
+    series: { [`lockstep_database_waiting${on('a', 'pool="app"')}`]: '9x3 0 9x3 0 9x3 0 9x3' },
+    at: '14m',
+  },
+  {
     alert: 'LockstepEventLoopSlow',
     when: 'one is late by a second',
     series: {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { readConfig } from '../../src/config/config.ts';
+import { openTracing } from '../../src/trace/trace.ts';
 import { chartFolder, dashboards, root, ruleFiles } from './chart.ts';
 import { type Manifest, podsOf, problemsOf, render } from './manifests.ts';
 
@@ -42,6 +43,13 @@ const full = {
   redis: { existingSecret: 'redis', key: 'url' },
   operatorKey: { existingSecret: 'keys' },
   decryptionKeys: { existingSecret: 'previous' },
+  tracing: {
+    endpoint: 'https://collector.observability:4318',
+    sampler: 'parentbased_traceidratio',
+    samplerArg: 0.1,
+    headers: { existingSecret: 'otlp' },
+    resourceAttributes: { 'deployment.environment.name': 'a, b=c', 'service.namespace': 'identity' },
+  },
   imagePullSecrets: [{ name: 'pull' }],
   serviceAccountName: 'lockstep',
   config: {
@@ -125,7 +133,7 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
     }
     for (const { name: of, labels, pod } of podsOf(manifests)) {
       for (const { name: variable, value } of pod.containers.flatMap((c) => c.env ?? [])) {
-        if (/DATABASE_URL|REDIS_URL|_KEYS?$/.test(variable))
+        if (/DATABASE_URL|REDIS_URL|_KEYS?$|_HEADERS$/.test(variable))
           expect(value, `${of} ${variable}`).toBeUndefined();
         const migrates = labels['app.kubernetes.io/component'] === 'migration';
         if (variable === 'LOCKSTEP_OWNER_DATABASE_URL') expect(migrates, of).toBe(true);
@@ -136,7 +144,7 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
 
   test('Secrets that pods name are there, the migration only names what is there before it', () => {
     const manifests = manifestsOf(name);
-    const given = ['postgres', 'keys', 'redis', 'previous'];
+    const given = ['postgres', 'keys', 'redis', 'previous', 'otlp'];
     const made = new Map(only(manifests, 'Secret').map((m) => [m.metadata.name, m]));
     for (const { name: of, labels, pod } of podsOf(manifests)) {
       for (const { valueFrom } of pod.containers.flatMap((c) => c.env ?? [])) {
@@ -166,6 +174,26 @@ describe.each(Object.keys(sets) as (keyof typeof sets)[])('with values "%s"', (n
       }
       const read = readConfig(env, component === 'migration' ? 'migrate' : 'start');
       expect(read, of).toMatchObject({ ok: true, warnings: [] });
+    }
+  });
+
+  test('each role is traced where there is a collector, by variables that Lockstep takes; a migration never is', async () => {
+    for (const { name: of, labels, pod } of podsOf(manifestsOf(name))) {
+      const variables = (pod.containers[0]?.env ?? []).filter((e) => e.name.startsWith('OTEL_'));
+      const role = ['api', 'worker', 'scheduler'].includes(labels['app.kubernetes.io/component'] ?? '');
+      expect(variables.length > 0, of).toBe(role && name === 'full');
+      if (variables.length === 0) continue;
+      const env = Object.fromEntries(variables.map((e) => [e.name, e.value ?? 'api-key=x']));
+      expect(env).toEqual({
+        OTEL_EXPORTER_OTLP_ENDPOINT: 'https://collector.observability:4318',
+        OTEL_EXPORTER_OTLP_HEADERS: 'api-key=x',
+        OTEL_TRACES_SAMPLER: 'parentbased_traceidratio',
+        OTEL_TRACES_SAMPLER_ARG: '0.1',
+        OTEL_RESOURCE_ATTRIBUTES: 'deployment.environment.name=a%2C%20b%3Dc,service.namespace=identity',
+      });
+      const tracing = await openTracing({ env, version: '0', roles: [], log: { info() {}, warn() {} } });
+      expect(tracing).toBeDefined();
+      await tracing?.close();
     }
   });
 
@@ -297,6 +325,21 @@ const refused: [string, unknown, RegExp][] = [
   ['KEDA without Prometheus', { ...minimal, worker: { keda: { enabled: true } } }, /serverAddress/],
   ['a Secret and a URL', { ...minimal, database: { existingSecret: 'a', ...urls } }, /both set/],
   ['a Redis Secret and URL', { ...minimal, redis: { existingSecret: 'a', url: 'redis://b' } }, /both set/],
+  [
+    'headers for no collector',
+    { ...minimal, tracing: { headers: { existingSecret: 'otlp' } } },
+    /tracing\.headers is set without tracing\.endpoint/,
+  ],
+  [
+    'a collector without a scheme',
+    { ...minimal, tracing: { endpoint: 'collector:4317' } },
+    /tracing\.endpoint/,
+  ],
+  [
+    'a sampler that nobody knows',
+    { ...minimal, tracing: { endpoint: 'http://c:4318', sampler: 'sometimes' } },
+    /tracing\.sampler/,
+  ],
   ['an ingress without a host', { ...minimal, ingress: { enabled: true } }, /ingress\.hosts/],
   [
     'a secret in extraEnv',

@@ -12,6 +12,8 @@ export interface Sample {
 }
 export interface Prometheus {
   query(expr: string): Promise<Sample[]>;
+  /** Those of the last hour. */
+  exemplars(expr: string): Promise<{ labels: Record<string, string>; value: string }[]>;
   stop(): Promise<void>;
 }
 
@@ -38,6 +40,7 @@ export async function startPrometheus(
       `--config.file=${file}`,
       `--storage.tsdb.path=${join(folder, 'data')}`,
       `--web.listen-address=127.0.0.1:${port}`,
+      '--enable-feature=exemplar-storage',
     ],
     { stdio: ['ignore', 'ignore', 'pipe'] },
   );
@@ -65,6 +68,15 @@ export async function startPrometheus(
       };
       if (!body.data) throw new Error(`${expr}: ${body.error}`);
       return body.data.result.map(({ metric, value }) => ({ metric, value: Number(value[1]) }));
+    },
+    async exemplars(expr) {
+      const now = Date.now() / 1000;
+      const asked = new URLSearchParams({ query: expr, start: `${now - 3600}`, end: `${now + 60}` });
+      const answer = await fetch(`${url}/api/v1/query_exemplars?${asked}`);
+      const { data } = (await answer.json()) as {
+        data: { exemplars: { labels: Record<string, string>; value: string }[] }[];
+      };
+      return data.flatMap((series) => series.exemplars);
     },
     async stop() {
       process.off('exit', kill);

@@ -80,6 +80,43 @@ test('a leaver whose change cannot be converged is cut at once by one minimal st
     expect(await lane.count(told), told).toBe(1);
 });
 
+test('sessions that end with the access are told as many as ended, whoever took it, and each once', async () => {
+  const connection = await lane.connect();
+  const ids: Record<string, string> = {};
+  for (const [name, open] of Object.entries({ ada: 2, cut: 3, none: 0, said: 1, stays: 1 })) {
+    ids[name] = await lane.join({ userName: name });
+    await lane.settle();
+    const member = (await lane.one(`${name}@example.com`))?.id;
+    await database.db.tenant(lane.tenantId, (client) =>
+      client.query(
+        `insert into session (id, tenant_id, member_id, connection_id, user_id, authenticated_at, idle_seconds, expires_at,
+           revoked_at, revoked_because)
+         select gen_random_uuid(), $1, $2, $3, $4, now(), 60, now() + interval '1 hour', ended,
+           case when ended is not null then 'signed_out' end
+         from unnest(array_fill(null::timestamptz, array[$5::integer]) || array[now()]) ended`,
+        [lane.tenantId, member, connection, ids[name], open],
+      ),
+    );
+  }
+  const ended = () => lane.count(`session where revoked_because = 'access_lost'`);
+  await lane.move(ids.ada ?? '', { active: false });
+  await lane.leave(ids.none ?? '');
+  await lane.settle();
+  expect(lane.sessionsEnded.splice(0)).toEqual([2]);
+  await lane.move(ids.cut ?? '', { active: false, displayName: 'poison', email: 'poison-4@example.com' });
+  await lane.settle();
+  expect(lane.parked).toHaveLength(1);
+  expect(lane.sessionsEnded.splice(0)).toEqual([3]);
+  const said = (await lane.one('said@example.com'))?.id ?? '';
+  await lane.lifecycle.setStatus({ tenantId: lane.tenantId, memberId: said }, 'removed', 'test');
+  expect(lane.sessionsEnded.splice(0)).toEqual([1]);
+  await lane.leave(ids.ada ?? '');
+  await lane.leave(ids.said ?? '');
+  await lane.settle();
+  expect(lane.sessionsEnded).toEqual([]);
+  expect(await ended()).toBe(6);
+});
+
 test('a leaver is taken before the whole backlog of its own tenant', async () => {
   const leaver = await lane.join({ userName: 'leaver' });
   await lane.settle();

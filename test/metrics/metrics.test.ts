@@ -39,6 +39,8 @@ const named = (samples: Map<string, number>, name: string) =>
 
 const at = (ms: number) => new Date(1_700_000_000_000 + ms);
 const change = (more: Partial<Applied> = {}): Applied => ({
+  id: '1',
+  trace: null,
   source: 'scim',
   phase: 'live',
   class: 2,
@@ -90,7 +92,14 @@ test('the buckets tell the promised 250 ms and the second apart from their neigh
 
 test('SCIM requests are counted by what they were and became; an invented method makes no series of its own', async () => {
   const metrics = open({});
-  const request = { resource: 'User', status: 409, scimType: 'uniqueness', seconds: 0.02, directoryId: 'x' };
+  const request = {
+    resource: 'User',
+    status: 409,
+    scimType: 'uniqueness',
+    seconds: 0.02,
+    directoryId: 'x',
+    requestId: '',
+  };
   metrics.scim({ method: 'POST', ...request });
   metrics.scim({ method: 'PROPFIND', ...request });
   metrics.sweeperWoke(3);

@@ -116,7 +116,7 @@ export const mutations: readonly Mutation[] = [
     guard: 'deprovision cut',
     breaks: 'sessions outlive the access',
     file: 'src/lifecycle/lifecycle.sql',
-    find: "perform sessions_end_of(p_tenant, array(\n      select r.member_id from jsonb_to_recordset(p -> 'left') as r(member_id uuid)), 'access_lost');",
+    find: "sessions_ended := sessions_end_of(p_tenant, array(\n      select r.member_id from jsonb_to_recordset(p -> 'left') as r(member_id uuid)), 'access_lost');",
     replace: '',
     tests: ['test/session/leaver.test.ts'],
   },

@@ -71,7 +71,7 @@ export async function createRig(db: Database, options: Partial<PullOptions> & { 
     ...options,
   });
   const lifecycle = openLifecycle(db, {
-    observer: { applied: () => {}, parked: () => {}, ownerLost: () => {} },
+    observer: { applied: () => {}, parked: () => {}, ownerLost: () => {}, sessionsEnded: () => {} },
     retryMs: [],
   });
   const mirrorId = mirrorIds(directoryId);

@@ -27,7 +27,7 @@ export async function startSso(more: { publicUrl?: string } = {}) {
   const logged: unknown[] = [];
   const woken: string[] = [];
   const lifecycle = openLifecycle(db, {
-    observer: { applied() {}, parked() {}, ownerLost() {} },
+    observer: { applied() {}, parked() {}, ownerLost() {}, sessionsEnded() {} },
     retryMs: [],
   });
   const observer = {

@@ -35,6 +35,9 @@
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) -}}
 {{- fail "\n\ningress is enabled without ingress.hosts. Name the host under which identity providers reach Lockstep." -}}
 {{- end -}}
+{{- if and .Values.tracing.headers.existingSecret (not .Values.tracing.endpoint) -}}
+{{- fail "\n\ntracing.headers is set without tracing.endpoint. Say where traces go, for example http://collector.observability:4318." -}}
+{{- end -}}
 {{- range .Values.config.extraEnv -}}
 {{- if and (hasKey . "value") (regexMatch "^LOCKSTEP_(.*DATABASE_URL|REDIS_URL|OPERATOR_KEY|ENCRYPTION_KEY|DECRYPTION_KEYS)$" .name) -}}
 {{- fail (printf "\n\n%s is a secret and does not belong into extraEnv as a value. Use the chart's own setting for it." .name) -}}

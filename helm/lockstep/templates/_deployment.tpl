@@ -78,6 +78,7 @@ spec:
             {{- include "lockstep.env" (dict "root" $ "inline" (include "lockstep.fullname" $)) | nindent 12 }}
             - name: LOCKSTEP_DRAIN_SECONDS
               value: {{ $set.drainSeconds | default 0 | quote }}
+            {{- include "lockstep.tracing" $ | nindent 12 }}
             {{- if eq $role "api" }}
             {{- if or $.Values.operatorKey.existingSecret $.Values.operatorKey.value }}
             - name: LOCKSTEP_OPERATOR_KEY

@@ -65,6 +65,34 @@ valueFrom: { secretKeyRef: { name: {{ .name | quote }}, key: {{ .key | quote }} 
 {{- end }}
 {{- end -}}
 
+{{/* Of the three roles; a migration is not traced. */}}
+{{- define "lockstep.tracing" -}}
+{{- with .Values.tracing -}}
+{{- if .endpoint -}}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_TRACES_SAMPLER
+  value: {{ .sampler | quote }}
+{{- with .samplerArg }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ . | quote }}
+{{- end }}
+{{- if .headers.existingSecret }}
+- name: OTEL_EXPORTER_OTLP_HEADERS
+  {{ include "lockstep.secretRef" (dict "name" .headers.existingSecret "key" .headers.key) }}
+{{- end }}
+{{- with .resourceAttributes }}
+{{- $pairs := list }}
+{{- range $name, $value := . }}
+{{- $pairs = append $pairs (printf "%s=%s" $name ($value | toString | urlquery | replace "+" "%20")) }}
+{{- end }}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: {{ join "," $pairs | quote }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "lockstep.containerSecurity" -}}
 allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true

@@ -49,7 +49,7 @@ export async function startRig(db: Database) {
   const outcomes: Record<string, number> = {};
   let ended = 0;
   const lifecycle = openLifecycle(db, {
-    observer: { applied() {}, parked() {}, ownerLost() {} },
+    observer: { applied() {}, parked() {}, ownerLost() {}, sessionsEnded() {} },
   });
   const observer = {
     signedIn: ({ outcome }: { outcome: string }) => {
