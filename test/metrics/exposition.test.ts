@@ -189,7 +189,7 @@ test('pools say what they hold, what of it is lent, and who waits', async () => 
   expect(await lines()).toMatchObject({ used: 4, idle: 0, lockstep_database_waiting: 3 });
   one.release();
   for (const client of more) (await client).release();
-  expect((await read(url)).text).toMatch(/^lockstep_database_connections_max{pool="app"} 16$/m);
+  expect((await read(url)).text).toMatch(/^lockstep_database_connections_max{pool="app"} 20$/m);
 });
 
 test('an election that is given back leaves nothing on the connection that it had', async () => {
