@@ -36,10 +36,12 @@ const PATIENCE_MS = 3_000;
 /** How long facts count as fresh at least; see remembered.ts. */
 const FRESH_MS = 1_000;
 
-// One scan of change_committed (partial: not yet effective), one count of change_parked, the small mismatch table,
-// role_grant_owner (partial: a few a tenant) with their members, and directory_token_given (partial: those that no client
-// bought; a few a directory).
-const FACTS = `
+/**
+ * What the gauges are made of: one scan of change_committed (partial: not yet effective), one count of change_parked, the
+ * small mismatch table, role_grant_owner (partial: a few a tenant) with their members, and directory_token_given
+ * (partial: those that no client bought; a few a directory).
+ */
+export const FACTS = `
   select c.unapplied, c.oldest, c.oldest_leaver,
     (select count(*) from change where state = 'parked') as parked,
     (select coalesce(json_agg(m), '[]') from

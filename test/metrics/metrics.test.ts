@@ -4,6 +4,7 @@ import pg from 'pg';
 import { afterAll, afterEach, beforeAll, expect, test } from 'vitest';
 import { openDatabase } from '../../src/database/database.ts';
 import type { Applied } from '../../src/lifecycle/lifecycle.ts';
+import { FACTS } from '../../src/metrics/gauges.ts';
 import { type Metrics, openMetrics } from '../../src/metrics/metrics.ts';
 import { openTestDatabase } from '../harness/database.ts';
 import { createTestLane } from '../harness/lane.ts';
@@ -194,6 +195,41 @@ test('a process that lost its connection stands again', async () => {
       interval: 200,
     })
     .toHaveLength(1);
+});
+
+test('a scrape reads no table whole that grows with members and changes', async () => {
+  const own = await openTestDatabase();
+  const root = new pg.Client(own.superUrl);
+  await root.connect();
+  const client = await own.db.system.connect();
+  try {
+    const lane = await createTestLane(own.db);
+    await own.db.tenant(lane.tenantId, (app) =>
+      app.query(
+        `with m as (
+           insert into member (id, tenant_id, email, email_key, display_name, status)
+           select gen_random_uuid(), $1, n, n, n, 'active' from generate_series(1, 20000) n returning id),
+         g as (
+           insert into role_grant (id, tenant_id, member_id, role, origin, because)
+           select gen_random_uuid(), $1, id, case when random() < 0.001 then 'owner' else 'reader' end,
+             case when random() < 0.5 then 'operator' else 'mapping' end, '' from m)
+         insert into change (tenant_id, source, class, kind, user_id, source_at, state, applied_at)
+         select $1, 'scim', 2, 'user', id, now(), 'applied', now() from m`,
+        [lane.tenantId],
+      ),
+    );
+    await root.query('vacuum analyze');
+    const { rows } = await client.query<{ 'QUERY PLAN': string }>(`explain ${FACTS}`);
+    const plan = rows.map((row) => row['QUERY PLAN']).join('\n');
+    expect(plan).toMatch(/change_committed/);
+    expect(plan).not.toMatch(
+      /Seq Scan on (change|member|role_grant|link|mirror_\w+|session|event|audit_entry)\b/,
+    );
+  } finally {
+    client.release();
+    await root.end();
+    await own.drop();
+  }
 });
 
 test('a database that is away makes its gauges absent and never fails the scrape', async () => {
