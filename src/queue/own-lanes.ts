@@ -20,7 +20,7 @@ export interface OwnLanes {
 export interface OwnLanesOptions {
   /** Lanes that are worked this way at a time, beside those that come from the queue. */
   concurrency: number;
-  /** Lanes that may wait here for a free hand, first come, first served; further ones go to the queue. Default 64. */
+  /** Lanes that may wait here for a free hand, first come, first served; further ones go to the queue. Default 256. */
   waiting?: number;
   /** Told when a lane's run fails; the sweeper finds what it left. */
   onError: (error: Error) => void;
@@ -36,7 +36,7 @@ export function workOwnLanes(
   const stopping = new AbortController();
   const active = new Set<string>();
   const waiting: (() => void)[] = [];
-  const mostWaiting = options.waiting ?? 64;
+  const mostWaiting = options.waiting ?? 256;
   let own = 0;
 
   async function work(lane: string, signal: AbortSignal): Promise<'empty' | 'more'> {
