@@ -67,7 +67,10 @@ export function openSdk({ env, version, roles, log }: TracingOptions): Sdk {
   return {
     tracer: provider.getTracer('lockstep', version),
     async close() {
-      await Promise.race([provider.shutdown().catch(() => {}), delay(FLUSH_MS, undefined, { ref: false })]);
+      const sent = new AbortController();
+      const late = delay(FLUSH_MS, undefined, { signal: sent.signal }).catch(() => {});
+      await Promise.race([provider.shutdown().catch(() => {}), late]);
+      sent.abort();
     },
   };
 }
