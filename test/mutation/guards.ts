@@ -196,8 +196,8 @@ export const mutations: readonly Mutation[] = [
     guard: 'operator’s grants',
     breaks: 'a directory takes what an operator gave',
     file: 'src/lifecycle/statements.ts',
-    find: "and tenant_id = $1 and origin <> 'operator'`;",
-    replace: "and tenant_id = $1 and origin <> 'nobody'`;",
+    find: "and tenant_id === $1 and origin <> 'operator'`;",
+    replace: "and tenant_id === $1 and origin <> 'nobody'`;",
     tests: ['test/lifecycle/owner.test.ts'],
   },
   {
