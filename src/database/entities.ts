@@ -448,6 +448,30 @@ export const MirrorFormerKey = defineEntity({
   },
 });
 
+export const MirrorGone = defineEntity({
+  name: 'MirrorGone',
+  tableName: 'mirror_gone',
+  properties: {
+    userId: p.uuid().primary(),
+    tenantId: p.uuid(),
+    directoryId: p.uuid(),
+    provider: p.text(),
+    pulled: p.boolean(),
+    login: p.boolean(),
+    userName: p.text(),
+    userNameKey: p.text(),
+    externalId: p.text().nullable(),
+    displayName: p.text().nullable(),
+    email: p.text().nullable(),
+    emailKey: p.text().nullable(),
+    doc: p.json<Record<string, unknown>>().columnType('jsonb'),
+    firstSeen: p.bigint('string'),
+    claimed: p.bigint('string'),
+    gone: p.bigint('string').defaultRaw("nextval('mirror_order')"),
+    lastChange: p.bigint('string'),
+  },
+});
+
 export const MirrorGroup = defineEntity({
   name: 'MirrorGroup',
   tableName: 'mirror_group',
@@ -831,6 +855,7 @@ export const entities = [
   MirrorUser,
   MirrorEmail,
   MirrorFormerKey,
+  MirrorGone,
   MirrorGroup,
   MirrorGroupMember,
   Change,

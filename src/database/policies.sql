@@ -20,7 +20,7 @@ begin
   foreach t in array array['lane', 'comparison', 'domain', 'connection', 'sign_in_policy', 'claim_mapping', 'sign_in_attempt', 'said_once',
       'session', 'refresh_token', 'sign_in_code', 'session_end', 'directory', 'directory_client', 'directory_token',
       'api_key', 'scim_request', 'pull_state', 'pull_run', 'staged_user', 'staged_group', 'staged_member',
-      'staged_absence', 'held_change', 'mirror_user', 'mirror_email', 'mirror_former_key',
+      'staged_absence', 'held_change', 'mirror_user', 'mirror_email', 'mirror_former_key', 'mirror_gone',
       'mirror_group', 'mirror_group_member', 'change', 'member', 'link', 'role_mapping', 'attribute_mapping',
       'role_grant', 'mismatch', 'directory_reconciled', 'reconciliation', 'reconciliation_item',
       'audit_entry', 'event'] loop

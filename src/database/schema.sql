@@ -459,7 +459,8 @@ create index mirror_email_key on mirror_email (directory_id, email_key);
 -- moment of first sight, however late that is looked at.
 create table mirror_former_key (
   tenant_id uuid not null,
-  user_id uuid not null references mirror_user (id) on delete cascade,
+  -- Present, or gone and not forgotten yet.
+  user_id uuid not null,
   user_name_key text not null,
   email_key text,
   since bigint not null,
@@ -468,6 +469,34 @@ create table mirror_former_key (
 );
 create index mirror_former_user_name on mirror_former_key (user_name_key, tenant_id);
 create index mirror_former_email on mirror_former_key (email_key, tenant_id) where email_key is not null;
+
+-- The last word on users who are gone, until the lane has heard it: what they were renamed to just before, a member and
+-- its link have to learn as if the lane had looked in between. Forgotten in converge_write.
+create table mirror_gone (
+  user_id uuid primary key,
+  tenant_id uuid not null,
+  directory_id uuid not null,
+  -- As its directory or connection said, which may have ended with it.
+  provider text not null,
+  pulled boolean not null,
+  login boolean not null,
+  user_name text not null,
+  user_name_key text not null,
+  external_id text,
+  display_name text,
+  email text,
+  email_key text,
+  doc jsonb not null,
+  first_seen bigint not null,
+  claimed bigint not null,
+  gone bigint not null default nextval('mirror_order'),
+  -- Changes up to this one may be about a time when the user was there.
+  last_change bigint not null
+);
+create index mirror_gone_heard on mirror_gone (tenant_id, last_change);
+create index mirror_gone_user_name on mirror_gone (user_name_key, tenant_id);
+create index mirror_gone_email on mirror_gone (email_key, tenant_id) where email_key is not null;
+create index mirror_gone_external_id on mirror_gone (external_id, tenant_id) where external_id is not null;
 
 create table mirror_group (
   id uuid primary key,

@@ -485,6 +485,28 @@ begin
   return jsonb_build_object('outcome', 'ok') || mirror_changes(array[change_id]);
 end $$;
 
+-- Whoever deletes users, and in whatever statement: what their source said last stays until the lane has heard it.
+create or replace function mirror_user_gone() returns trigger language plpgsql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+begin
+  insert into mirror_gone (user_id, tenant_id, directory_id, provider, pulled, login, user_name, user_name_key,
+    external_id, display_name, email, email_key, doc, first_seen, claimed, last_change)
+  select u.id, u.tenant_id, u.directory_id, d.provider, d.pulled, d.login, u.user_name, u.user_name_key, u.external_id,
+    u.display_name, u.email, u.email_key, u.doc, u.first_seen, u.claimed,
+    coalesce(pg_sequence_last_value('change_id_seq'), 0)
+  from deleted u join lateral (
+    select d.provider, d.kind <> 'scim' as pulled, false as login from directory d where d.id = u.directory_id
+    union all
+    select c.provider, false, true from connection c where c.id = u.directory_id) d on true
+  on conflict (user_id) do update set provider = excluded.provider, user_name = excluded.user_name,
+    user_name_key = excluded.user_name_key, external_id = excluded.external_id, display_name = excluded.display_name,
+    email = excluded.email, email_key = excluded.email_key, doc = excluded.doc, first_seen = excluded.first_seen,
+    claimed = excluded.claimed, gone = nextval('mirror_order'), last_change = excluded.last_change;
+  return null;
+end $$;
+create or replace trigger mirror_user_gone after delete on mirror_user referencing old table as deleted
+  for each statement execute function mirror_user_gone();
+
 -- Writes the change rows of a membership change: one a touched user, and one that spreads over the child groups
 -- that came or went (their members are found after the commit, so that none who joins meanwhile is missed).
 -- p_refill_at: until when the users' rows wait for the group to be refilled; null for at once. Answers their ids.

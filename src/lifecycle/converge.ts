@@ -14,7 +14,7 @@ import {
   type Policy,
   type SourceUser,
 } from './desired.ts';
-import type { ActualGrant, ActualMember, Facts } from './facts.ts';
+import type { ActualGrant, ActualMember, Facts, GoneUser } from './facts.ts';
 import { type Moved, movedFields } from './profile.ts';
 import { type Identity, whoIsWhom } from './who.ts';
 
@@ -46,6 +46,8 @@ export interface Outcome {
   disputed: { userId: string; rivalId: string | null; reason: string }[];
   /** Subjects whose dispute on record is over. */
   settled: string[];
+  /** Somebody may have been heard of for good: see lane_forget_gone. */
+  forget: boolean;
 }
 
 /** Who the subjects of `facts` are, and every member among them as it should stand under `policy`. */
@@ -65,6 +67,16 @@ export function standings(
   );
   const memberOf = (userId: string) => linked.get(userId) ?? identity.links.get(userId);
   const disputed = new Set(identity.disputed.keys());
+  const goneOf = new Map<string, GoneUser[]>();
+  for (const user of facts.gone.values()) {
+    const memberId = linked.get(user.id);
+    if (memberId === undefined) continue;
+    goneOf.set(
+      memberId,
+      [...(goneOf.get(memberId) ?? []), user].sort((a, b) => b.gone - a.gone),
+    );
+    if (facts.disputedOnRecord.has(user.id)) disputed.add(user.id);
+  }
   const letGo = new Set<string>();
   for (const link of facts.links.values()) {
     if (!link.login && !facts.users.has(link.userId)) letGo.add(link.memberId);
@@ -88,6 +100,7 @@ export function standings(
     const person: PersonFacts = {
       sources: usersOf.get(memberId) ?? [],
       letGo: letGo.has(memberId),
+      gone: goneOf.get(memberId) ?? [],
       operatorStatus: before?.operatorStatus ?? null,
       disputed,
       groupsOf: (userId) => facts.groups.get(userId) ?? [],
@@ -131,10 +144,11 @@ export function converge(facts: Facts, policy: Policy = facts): Outcome {
 
   const links: Outcome['links'] = [];
   for (const userId of facts.subjects) {
-    const user = facts.users.get(userId);
+    const link = facts.links.get(userId);
+    const gone = link && !link.login ? facts.gone.get(userId) : undefined;
+    const user = facts.users.get(userId) ?? gone;
     const memberId = memberOf(userId);
     if (!user || memberId === undefined) continue;
-    const link = facts.links.get(userId);
     if (!link || link.keys !== keysOf(user)) links.push({ memberId, user });
   }
   return {
@@ -143,6 +157,7 @@ export function converge(facts: Facts, policy: Policy = facts): Outcome {
     disputed: [...identity.disputed]
       .filter(([userId]) => facts.subjects.has(userId))
       .map(([userId, d]) => ({ userId, ...d })),
+    forget: facts.goneInTenant,
     settled: [...facts.disputedOnRecord].filter((userId) => !identity.disputed.has(userId)),
   };
 }
@@ -234,5 +249,6 @@ export function rowsOf(
   for (const d of outcome.disputed)
     add('disputed', { user_id: d.userId, rival_id: d.rivalId, detail: d.reason });
   for (const userId of outcome.settled) add('settled', userId);
+  if (outcome.forget) add('gone', true);
   return rows;
 }

@@ -84,6 +84,8 @@ export interface PersonFacts {
   sources: readonly SourceUser[];
   /** A directory had this person and has let them go. */
   letGo: boolean;
+  /** Users linked to the member who have gone and of whom the lane has not heard that yet; the last to go first. */
+  gone: readonly SourceUser[];
   operatorStatus: 'suspended' | 'removed' | null;
   /** Those of `sources` whose e-mail somebody else claimed first: they give nothing. */
   disputed: ReadonlySet<string>;
@@ -91,7 +93,7 @@ export interface PersonFacts {
   groupsOf(userId: string): readonly Group[];
   /** What a source's directory says of it, or the claims of a sign-in, for as far as a mapping reads it. */
   documentOf(userId: string): UserDocument;
-  /** The member's e-mail, name and profile as they stand: kept when no source is left to say. */
+  /** The member's e-mail, name and profile as they stand: kept when no source is left to say, nor has just gone. */
   email: string | null;
   displayName: string | null;
   profile: Profile;
@@ -106,15 +108,16 @@ export interface PersonFacts {
  * where the tenant's policy lets it. What an operator said counts where it is the stricter.
  */
 export function desired(facts: PersonFacts, policy: Policy): DesiredMember {
-  const { given, giving, heard } = hear(facts, policy);
-  const [owner] = heard;
+  const { given, giving, heard, last } = hear(facts, policy);
+  const sayers = heard.length > 0 || !last ? heard : [last];
+  const [owner] = sayers;
   const status = stricter(given, facts.operatorStatus);
   const signedIn = facts.sources.filter((s) => s.login && !facts.disputed.has(s.id));
   return {
     status,
     email: owner ? emailOf(owner) : facts.email,
     displayName: owner ? (owner.displayName ?? owner.userName) : facts.displayName,
-    profile: owner ? profileFrom(heard, facts, policy) : facts.profile,
+    profile: owner ? profileFrom(sayers, facts, policy) : facts.profile,
     grants:
       status === 'active'
         ? [...grantsOf(giving, facts, policy), ...signedIn.flatMap((s) => signInGrants(s, facts, policy))]
@@ -139,7 +142,10 @@ export function provenance(facts: PersonFacts, policy: Policy): Map<string, Sour
   return from;
 }
 
-/** Whose word counts: `giving` give membership, `heard` say who the member is, the first of them before the others. */
+/**
+ * Whose word counts: `giving` give membership, `heard` say who the member is, the first of them before the others; where
+ * nobody is left who does, `last` was the last to say it.
+ */
 function hear(facts: PersonFacts, policy: Policy) {
   const directories = facts.sources.filter((s) => !s.login);
   const owned = directories.length > 0 || facts.letGo;
@@ -151,7 +157,8 @@ function hear(facts: PersonFacts, policy: Policy) {
   // Who gives membership says who the member is; where nobody does, those who would.
   const heard = giving.length > 0 ? giving : speaking;
   const given: MemberStatus = giving.length > 0 ? 'active' : sources.length > 0 ? 'suspended' : 'removed';
-  return { given, giving, heard };
+  const last = facts.gone.find((s) => !(owned && s.login) && !facts.disputed.has(s.id));
+  return { given, giving, heard, last };
 }
 
 const STRICTNESS = { active: 0, suspended: 1, removed: 2 } as const;

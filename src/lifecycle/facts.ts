@@ -43,11 +43,21 @@ export interface LinkedUser {
   keys: string;
 }
 
+/** A user of whom the lane has not heard yet that it is gone; as it was at the end, not active. */
+export interface GoneUser extends SourceUser {
+  /** The order in which they went. */
+  gone: number;
+}
+
 export interface Facts {
   /** The users to converge: those asked for and everybody on whom a decision about them depends. */
   subjects: Set<string>;
   /** Present users by id. */
   users: Map<string, SourceUser>;
+  /** Users who are gone and not forgotten yet, for as far as they matter here. */
+  gone: Map<string, GoneUser>;
+  /** The tenant has such users. */
+  goneInTenant: boolean;
   /** Links by directory user id, of present and of gone users. */
   links: Map<string, LinkedUser>;
   remembered: RememberedLink[];
@@ -102,6 +112,8 @@ export async function loadFacts(
   const facts: Facts = {
     subjects: new Set(userIds),
     users: new Map(),
+    gone: new Map(),
+    goneInTenant: policy?.gone ?? false,
     links: new Map(),
     remembered: [],
     members: new Map(),
@@ -181,12 +193,16 @@ async function loadDocuments(
   const claims = [facts.signIn, ...(also ? [also] : [])].flatMap(claimNames);
   const mapped = (user: SourceUser) =>
     user.login ? claims.length > 0 : mappings.some((of) => of.has(user.directoryId));
-  const ids = [...facts.users.values()].filter(mapped).map((user) => user.id);
-  if (ids.length === 0) return;
   const names = [...mappings.flatMap(namesRead), ...claims];
-  for (const r of await ask<sql.DocumentRow>('documents', sql.DOCUMENTS, ids, names)) {
-    facts.documents.set(r.id, r.document);
-  }
+  const documentsOf = async (name: string, text: string, of: Iterable<SourceUser>) => {
+    const ids = [...of].filter(mapped).map((user) => user.id);
+    return ids.length === 0 ? [] : ask<sql.DocumentRow>(name, text, ids, names);
+  };
+  const found = await Promise.all([
+    documentsOf('documents', sql.DOCUMENTS, facts.users.values()),
+    documentsOf('gone_documents', sql.GONE_DOCUMENTS, facts.gone.values()),
+  ]);
+  for (const r of found.flat()) facts.documents.set(r.id, r.document);
 }
 
 function byDirectory(rows: sql.PolicyRow['attributes']): AttributeMappings {
@@ -204,12 +220,14 @@ async function closeSubjects(ask: Ask, facts: Facts, directories: Directories): 
   const linksOf = (ids: string[]) => ask<sql.LinkRow>('links_by_user', sql.LINKS_BY_USER, ids);
   for (let asked = [...facts.subjects]; asked.length > 0; ) {
     const seen = new Set(asked);
-    const [users, links] = await Promise.all([
+    const [users, links, gone] = await Promise.all([
       ask<sql.UserRow>('users_by_id', sql.USERS_BY_ID, asked),
       linksOf(asked),
+      facts.goneInTenant ? ask<sql.GoneRow>('gone_by_id', sql.GONE_BY_ID, asked) : [],
     ]);
     keepLinks(facts, links);
     await keepUsers(ask, facts, directories, users);
+    await keepGone(ask, facts, gone);
     if (directories.size > 1) {
       const sharers = await sharersOf(ask, facts, asked, directories);
       await keepUsers(ask, facts, directories, sharers);
@@ -237,40 +255,66 @@ async function keepUsers(
   found: sql.UserRow[],
 ): Promise<void> {
   const fresh = found.filter((row) => !facts.users.has(row.id));
-  const renamed = fresh.filter((row) => row.claimed !== row.first_seen).map((row) => row.id);
-  const former = new Map<string, FormerKeys[]>();
-  if (renamed.length > 0) {
-    for (const r of await ask<sql.FormerKeyRow>('former_keys', sql.FORMER_KEYS, renamed)) {
-      push(former, r.user_id, {
-        userNameKey: r.user_name_key,
-        emailKey: r.email_key,
-        since: Number(r.since),
-        until: Number(r.until),
-      });
-    }
-  }
+  const former = await formerKeys(ask, fresh);
   for (const row of fresh) {
     const directory = directories.get(row.directory_id);
     if (!directory) continue;
     facts.users.set(row.id, {
-      id: row.id,
-      directoryId: row.directory_id,
+      ...sourceUser(row, former),
       login: directory.pulled === undefined,
       provider: directory.provider,
       pulled:
         directory.pulled ?? (directory.provider === 'primary' && objectIdForm(row.external_id) !== undefined),
       active: row.active,
-      userName: row.user_name,
-      userNameKey: row.user_name_key,
-      externalId: row.external_id,
-      displayName: row.display_name,
-      email: row.email,
-      emailKey: row.email_key,
-      firstSeen: Number(row.first_seen),
-      claimed: Number(row.claimed),
-      former: former.get(row.id) ?? [],
     });
   }
+}
+
+/** Who was read as present, by a statement before this one, counts as that. */
+async function keepGone(ask: Ask, facts: Facts, found: sql.GoneRow[]): Promise<void> {
+  const fresh = found.filter((row) => !facts.users.has(row.id) && !facts.gone.has(row.id));
+  const former = await formerKeys(ask, fresh);
+  for (const row of fresh) {
+    facts.gone.set(row.id, {
+      ...sourceUser(row, former),
+      login: row.login,
+      provider: row.provider,
+      pulled: row.pulled,
+      active: false,
+      gone: Number(row.gone),
+    });
+  }
+}
+
+async function formerKeys(ask: Ask, of: sql.KeysRow[]): Promise<Map<string, FormerKeys[]>> {
+  const former = new Map<string, FormerKeys[]>();
+  const renamed = of.filter((row) => row.claimed !== row.first_seen).map((row) => row.id);
+  if (renamed.length === 0) return former;
+  for (const r of await ask<sql.FormerKeyRow>('former_keys', sql.FORMER_KEYS, renamed)) {
+    push(former, r.user_id, {
+      userNameKey: r.user_name_key,
+      emailKey: r.email_key,
+      since: Number(r.since),
+      until: Number(r.until),
+    });
+  }
+  return former;
+}
+
+function sourceUser(row: sql.KeysRow, former: Map<string, FormerKeys[]>) {
+  return {
+    id: row.id,
+    directoryId: row.directory_id,
+    userName: row.user_name,
+    userNameKey: row.user_name_key,
+    externalId: row.external_id,
+    displayName: row.display_name,
+    email: row.email,
+    emailKey: row.email_key,
+    firstSeen: Number(row.first_seen),
+    claimed: Number(row.claimed),
+    former: former.get(row.id) ?? [],
+  };
 }
 
 /** Users of other directories that share a key, now or before, or an external id with those asked for. */
@@ -327,14 +371,16 @@ async function lookBack(
   directories: Directories,
 ): Promise<void> {
   const born = unlinked.map((u) => keysAt(u, u.firstSeen));
-  const found = await ask<sql.RememberedRow>(
-    'remembered',
-    sql.REMEMBERED,
+  const keys = [
     present(unlinked.map((u) => u.externalId)),
     born.map((k) => k.userNameKey),
     present(born.map((k) => k.emailKey)),
-  );
+  ];
+  const found = await ask<sql.RememberedRow>('remembered', sql.REMEMBERED, ...keys);
+  if (facts.goneInTenant) await lookBackAtGone(ask, facts, keys, found);
   for (const l of found) {
+    // What its link remembers is not the last word on somebody of whom the lane has not heard it.
+    if (facts.gone.has(l.user_id)) continue;
     facts.remembered.push({
       memberId: l.member_id,
       directoryId: l.directory_id,
@@ -349,6 +395,27 @@ async function lookBack(
   const members = [...new Set(found.map((l) => l.member_id))].filter((id) => !facts.members.has(id));
   if (members.length > 0) {
     keepLinks(facts, await ask<sql.LinkRow>('links_by_member', sql.LINKS_BY_MEMBER, members));
+  }
+}
+
+/** The same by what those were called, up to the end and at each moment before, who are gone and not forgotten yet. */
+async function lookBackAtGone(
+  ask: Ask,
+  facts: Facts,
+  keys: string[][],
+  found: sql.RememberedRow[],
+): Promise<void> {
+  const ids = found.map((l) => l.user_id);
+  const gone = await ask<sql.GoneRow>('gone_sharers', sql.GONE_SHARERS, ...keys, ids);
+  await keepGone(ask, facts, gone);
+  const unknown = gone.map((row) => row.id).filter((id) => facts.gone.has(id) && !facts.links.has(id));
+  if (unknown.length > 0) {
+    keepLinks(facts, await ask<sql.LinkRow>('links_by_user', sql.LINKS_BY_USER, unknown));
+  }
+  for (const { id } of gone) {
+    const user = facts.gone.get(id);
+    const memberId = facts.links.get(id)?.memberId;
+    if (user && memberId !== undefined) facts.remembered.push({ ...user, memberId });
   }
 }
 

@@ -218,7 +218,26 @@ begin
   end if;
   update change set state = 'applied', applied_at = clock_timestamp(), error = null where id = any (p_applied);
   if cardinality(p_parents) > 0 then perform lane_close_spread(p_parents); end if;
+  if p ? 'gone' then perform lane_forget_gone(p_tenant); end if;
 end $$;
+
+-- Forgets who is gone and has been heard of for good: nothing is left to apply about them, nor about anybody from a time
+-- when they were there. Indexes: mirror_gone_heard, change_lane once a class, change_unapplied_user.
+create or replace function lane_forget_gone(p_tenant uuid)
+returns void language sql
+set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+  with heard as (
+    delete from mirror_gone g where g.tenant_id = p_tenant
+      and g.last_change < (
+        select coalesce(min(next.id), 9223372036854775807) from generate_series(0, 3) k cross join lateral (
+          select c.id from change c where c.tenant_id = p_tenant and c.state = 'pending' and c.class = k
+          order by c.id limit 1) next)
+      and not exists (select from change c where c.user_id = g.user_id and c.state = 'pending')
+    returning g.user_id
+  )
+  delete from mirror_former_key f using heard h where f.user_id = h.user_id
+    and not exists (select from mirror_user u where u.id = f.user_id);
+$$;
 
 -- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
 -- once. Touches only members whose directory user is inactive or gone. Takes the lane first, as converge does, and

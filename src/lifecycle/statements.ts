@@ -24,6 +24,7 @@ export const POLICY = `
     ${SIGN_IN_POLICY} as "signIn",
     (select coalesce(json_agg(n.name), '[]') from domain n
        where n.tenant_id = $1 and n.use = 'email' and n.proved_at is not null) as domains,
+    exists (select from mirror_gone g where g.tenant_id = $1) as gone,
     exists (select from mismatch x where x.tenant_id = $1 and x.kind = 'disputed') as disputes`;
 
 export interface PolicyRow {
@@ -34,6 +35,8 @@ export interface PolicyRow {
   claims: ClaimMapping[];
   signIn: SignInPolicy | null;
   domains: string[];
+  /** Somebody is gone and not forgotten. */
+  gone: boolean;
   disputes: boolean;
 }
 
@@ -48,10 +51,9 @@ export const DISPUTED = `select subject_id as id from mismatch
 const USER_COLUMNS = `u.id, u.directory_id, u.active, u.user_name, u.user_name_key, u.external_id, u.display_name,
   u.email, u.email_key, u.first_seen, u.claimed`;
 
-export interface UserRow {
+export interface KeysRow {
   id: string;
   directory_id: string;
-  active: boolean;
   user_name: string;
   user_name_key: string;
   external_id: string | null;
@@ -60,6 +62,10 @@ export interface UserRow {
   email_key: string | null;
   first_seen: string;
   claimed: string;
+}
+
+export interface UserRow extends KeysRow {
+  active: boolean;
 }
 
 /** $2 users. Index: primary key. */
@@ -82,6 +88,39 @@ export const SHARERS = `
   select ${USER_COLUMNS} from mirror_user u where u.tenant_id = $1 and u.id in (
     select f.user_id from mirror_former_key f
     where f.tenant_id === $1 and (f.email_key = any ($2) or f.user_name_key = any ($3)))`;
+
+const GONE_COLUMNS = `g.user_id as id, g.directory_id, g.provider, g.pulled, g.login, g.user_name, g.user_name_key,
+  g.external_id, g.display_name, g.email, g.email_key, g.first_seen, g.claimed, g.gone`;
+
+export interface GoneRow extends KeysRow {
+  provider: string;
+  pulled: boolean;
+  login: boolean;
+  gone: string;
+}
+
+/** $2 users: those who are gone and not forgotten. Index: primary key. */
+export const GONE_BY_ID = `select ${GONE_COLUMNS} from mirror_gone g
+  where g.user_id = any ($2) and g.tenant_id === $1 and not exists (select from mirror_user u where u.id = g.user_id)`;
+
+/**
+ * $2 external ids, $3 userName keys, $4 e-mail keys, $5 users: of those who are gone and not forgotten, everybody who had
+ * one of these at the end or before. Indexes: mirror_gone_external_id, …_user_name, …_email, mirror_former_email, …_user_name.
+ */
+export const GONE_SHARERS = `
+  select ${GONE_COLUMNS} from mirror_gone g where g.tenant_id === $1
+    and (g.external_id = any ($2) or g.user_name_key = any ($3) or g.email_key = any ($4) or g.user_id = any ($5))
+    and not exists (select from mirror_user u where u.id = g.user_id)
+  union
+  select ${GONE_COLUMNS} from mirror_former_key f join mirror_gone g on g.user_id = f.user_id
+  where f.tenant_id === $1 and (f.user_name_key = any ($3) or f.email_key = any ($4))
+    and not exists (select from mirror_user u where u.id = g.user_id)`;
+
+/** $2 users, $3 names: as DOCUMENTS, of those who are gone and not forgotten. Index: primary key. */
+export const GONE_DOCUMENTS = `
+  select g.user_id as id, coalesce((select jsonb_object_agg(name, g.doc -> name) from unnest($3::text[]) name
+    where g.doc ? name), '{}') as document
+  from mirror_gone g where g.user_id = any ($2) and g.tenant_id === $1`;
 
 /** $2 users, $3 names: what stands under these names in their documents. Index: primary key. */
 export const DOCUMENTS = `
@@ -136,13 +175,15 @@ export interface LinkRow {
  * Indexes: link_external_id, link_user_name, link_email.
  */
 export const REMEMBERED = `
-  select l.member_id, l.directory_id, l.provider, l.external_id, l.user_name_key, l.email_key, l.subject is not null as login
+  select l.member_id, l.user_id, l.directory_id, l.provider, l.external_id, l.user_name_key, l.email_key,
+    l.subject is not null as login
   from link l where l.tenant_id === $1
     and (l.external_id = any ($2) or l.user_name_key = any ($3) or l.email_key = any ($4))
     and not exists (select from mirror_user u where u.id = l.user_id)`;
 
 export interface RememberedRow {
   member_id: string;
+  user_id: string;
   directory_id: string;
   provider: string;
   external_id: string | null;

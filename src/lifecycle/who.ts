@@ -15,6 +15,9 @@ export interface RememberedLink {
   externalId: string | null;
   userNameKey: string | null;
   emailKey: string | null;
+  /** As of a {@link SourceUser}, where the lane has not heard yet that the user is gone. */
+  firstSeen?: number;
+  former?: readonly FormerKeys[];
 }
 
 export interface WhoFacts {
@@ -152,7 +155,9 @@ function firstAnswer(
       known.push({ ...other, ...keysAt(other, user.firstSeen), memberId, userId: other.id });
     }
   }
-  for (const link of facts.remembered) known.push({ ...link, userId: null });
+  for (const link of facts.remembered) {
+    known.push({ ...link, ...keysAt(link, user.firstSeen), userId: null });
+  }
   let taken: Candidate | undefined;
   for (const [rule, answers] of rules) {
     const members = new Map<string, Candidate>();
@@ -187,9 +192,12 @@ function sameStableId(user: SourceUser, key: Keys): boolean {
 }
 
 /** What a user was called at a moment; its first keys for a moment before it was seen. */
-export function keysAt(user: SourceUser, moment: number): Pick<FormerKeys, 'userNameKey' | 'emailKey'> {
-  const at = Math.max(moment, user.firstSeen);
-  const former = user.former.find((f) => f.since <= at && at < f.until);
+export function keysAt<K extends string | null>(
+  user: { userNameKey: K; emailKey: string | null; firstSeen?: number; former?: readonly FormerKeys[] },
+  moment: number,
+): { userNameKey: K | string; emailKey: string | null } {
+  const at = Math.max(moment, user.firstSeen ?? 0);
+  const former = user.former?.find((f) => f.since <= at && at < f.until);
   return { userNameKey: (former ?? user).userNameKey, emailKey: (former ?? user).emailKey };
 }
 

@@ -85,6 +85,8 @@ export async function removeTenant(
     if (!plan) return { outcome: 'not_found' };
     if (plan.hash !== hash || came) return { outcome: 'stale', plan };
     await deleteMirror(client, sources);
+    await client.query('delete from mirror_gone where tenant_id = $1', [tenantId]);
+    await client.query('delete from mirror_former_key where tenant_id = $1', [tenantId]);
     await client.query('delete from change where tenant_id = $1', [tenantId]);
     await client.query('delete from mismatch where tenant_id = $1', [tenantId]);
     await client.query(

@@ -60,6 +60,12 @@ async function populate(): Promise<string> {
       [lane.tenantId, ada],
     );
     await client.query(
+      `insert into mirror_gone (tenant_id, directory_id, user_id, provider, pulled, login, user_name, user_name_key, doc,
+         first_seen, claimed, last_change)
+       values ($1, $2, gen_random_uuid(), 'primary', false, false, 'x', 'x', '{}', 0, 0, 0)`,
+      [lane.tenantId, lane.directory.id],
+    );
+    await client.query(
       `insert into mismatch (tenant_id, subject_kind, subject_id, kind, state, detail)
        values ($1, 'user', $2, 'extra', 'suspected', '')`,
       [lane.tenantId, ada],

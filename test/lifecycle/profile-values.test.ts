@@ -114,6 +114,7 @@ function profileFor(sources: SourceUser[], said: Record<string, Profile>, disput
     {
       sources,
       letGo: false,
+      gone: [],
       operatorStatus: null,
       disputed: new Set(disputed),
       groupsOf: () => [],
