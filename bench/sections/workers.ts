@@ -11,7 +11,7 @@ const TENANTS = 20;
 
 export const workers: Section = {
   name: 'Converge, one worker process and four',
-  seconds: { quick: 60, full: 150 },
+  seconds: { quick: 120, full: 230 },
   async run(bench) {
     const count = bench.quick ? 5_000 : 10_000;
     const one: Record<number, number[]> = {};
@@ -19,8 +19,8 @@ export const workers: Section = {
     for (let round = 0; round < (bench.quick ? 2 : 3); round += 1) {
       for (const processes of PROCESSES) {
         const fleet = await bench.fleet({ workers: processes });
-        // Every process has had a lane before its clock starts.
-        await spread(bench, fleet, TENANTS, 100);
+        // Every process has had lanes before its clock starts, and enough of them that its code is compiled.
+        await spread(bench, fleet, TENANTS, 1000);
         bench.note(`${processes} worker processes, one tenant`);
         one[processes] = [...(one[processes] ?? []), await spread(bench, fleet, 1, count)];
         bench.note(`${processes} worker processes, ${TENANTS} tenants`);

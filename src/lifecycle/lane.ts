@@ -22,11 +22,13 @@ export interface LaneOptions {
 
 const DEFAULT_RETRY_MS = [1_000, 5_000, 30_000, 120_000];
 const MAX_BATCH = 500;
-// Where many lanes share few cores each batch takes long, and small ones make it worse: what a batch costs whatever its
-// size is then most of it (four processes with 20 lanes: 0.5 times the rate of one process, with this 1.0).
-const MIN_BATCH = 100;
-/** Above this a change is costly in itself, and small batches are right. */
-const COSTLY_MS = 1.5;
+const LEAST = { costly: 10, ordinary: 100 };
+/**
+ * How much of a batch may be what it costs whatever its size: a batch is at least so many times what taking it costs, in
+ * the cost of one change. Of both as they are now: where many lanes share few cores both take longer, and batches that
+ * got smaller for that would be little else than their own cost (four processes with 20 lanes: 0.3 times the rate of one).
+ */
+const WORTH_TAKING = 15;
 const SPREAD_STEP = 500;
 
 export function openLane(db: Database, options: LaneOptions) {
@@ -36,19 +38,22 @@ export function openLane(db: Database, options: LaneOptions) {
   const retryMs = options.retryMs ?? DEFAULT_RETRY_MS;
   // Follows what a batch costs on this machine now; starts low, so that the first batch is short wherever it runs.
   let batchSize = 100;
+  const cost = { takingMs: 0, changeMs: 0 };
 
   /** @returns false when nothing more is due: what is committed from now on has its own wake-up */
   async function step(tenantId: string): Promise<boolean> {
-    const startedAt = performance.now();
+    let [startedAt, takenAt] = [0, 0];
     const size = batchSize;
     let taken: ChangeRow[] = [];
     try {
       await work(tenantId, async (client) => {
+        startedAt = performance.now();
         const { rows } = await client.query<ChangeRow>({
           name: 'lane_take',
           text: 'select * from lane_take($1, $2)',
           values: [tenantId, size],
         });
+        takenAt = performance.now();
         taken = rows;
         return rows;
       });
@@ -57,10 +62,14 @@ export function openLane(db: Database, options: LaneOptions) {
       await bisect(tenantId, taken, error);
       return true;
     }
-    const tookMs = performance.now() - startedAt;
+    const endedAt = performance.now();
+    const tookMs = endedAt - startedAt;
     if (taken.length > 0 && (taken.length >= size || tookMs > batchMs)) {
+      cost.takingMs = recent(cost.takingMs, takenAt - startedAt);
+      cost.changeMs = recent(cost.changeMs, (endedAt - takenAt) / taken.length);
       const fits = Math.round((taken.length * batchMs) / tookMs);
-      const least = tookMs / taken.length > COSTLY_MS ? 10 : MIN_BATCH;
+      const worth = Math.round((WORTH_TAKING * cost.takingMs) / cost.changeMs);
+      const least = Math.max(LEAST.costly, Math.min(LEAST.ordinary, worth));
       batchSize = Math.max(least, Math.min(MAX_BATCH, size * 2, fits));
     }
     return taken.length >= size || taken.some((c) => c.spread !== null);
@@ -183,6 +192,10 @@ export function openLane(db: Database, options: LaneOptions) {
       }
     },
   };
+}
+
+function recent(before: number, now: number): number {
+  return before === 0 ? now : before * 0.8 + now * 0.2;
 }
 
 /** The error as kept on the change row: without row contents, which PostgreSQL puts into `detail`. */
