@@ -62,8 +62,6 @@ export async function pushedTenant(options: PushedOptions): Promise<Tenant> {
   const counts = new Map<string, number>();
   const offences: string[] = [];
   const outs = new Map<string, number>();
-  /** Each e-mail and name that somebody had before a rename. */
-  const formerly = new Map<string, { email: string; displayName: string }[]>();
   const baseUrl = `${backend.baseUrl}/scim/v2/${directory}`;
   const client: ScimClient = (idp === 'okta' ? oktaClient : entraClient)({
     baseUrl,
@@ -90,11 +88,6 @@ export async function pushedTenant(options: PushedOptions): Promise<Tenant> {
     const words = describe(organisation, operation);
     for (const key of people) busy.add(key);
     if (operation.kind === 'deactivate' || operation.kind === 'leave') outs.set(operation.person, Date.now());
-    const renamed = operation.kind === 'rename' ? organisation.people.get(operation.person) : undefined;
-    if (renamed) {
-      const before = { email: renamed.email, displayName: displayName(renamed) };
-      formerly.set(renamed.key, [...(formerly.get(renamed.key) ?? []), before]);
-    }
     try {
       const { writes } = await client.perform(operation);
       count(counts, operation.kind);
@@ -215,14 +208,8 @@ export async function pushedTenant(options: PushedOptions): Promise<Tenant> {
         const other = member && owners.get(member.id);
         if (member) owners.set(member.id, want.email);
         if (other !== undefined) return [`${want.email} and ${other} are one member`];
-        // Renamed and then deleted before the lane came to the renaming: the directory says no name any more, and the
-        // member who is out keeps the last one that was effective. One that the person never had is still a difference.
-        const kept = formerly
-          .get(want.key)
-          ?.find((f) => f.email === member?.email && f.displayName === member.displayName);
         const certain = {
           ...want,
-          ...(want.status === 'removed' && kept),
           ...(rules.uncertain(want.key) && { roles: [...(member?.roles ?? [])].sort() }),
         };
         return difference(certain, member) ?? [];

@@ -39,18 +39,31 @@ test('so it is when the lane hears of each at another time', async () => {
   const lane = await createTestLane(database.db);
   const first = await lane.join({ userName: 'lena' });
   await lane.settle();
+  const [before] = await lane.everyone();
   await lane.move(first, { userName: 'grace', email: 'grace@example.com' });
   await lane.leave(first);
   await lane.settle();
-  // Whoever comes under the old name is somebody else.
   await lane.join({ userName: 'lena' });
   await lane.settle();
   await lane.join({ userName: 'grace' });
   await lane.settle();
-  expect((await lane.everyone()).map((m) => [m.email, m.status])).toEqual([
-    ['grace@example.com', 'active'],
-    ['lena@example.com', 'active'],
-  ]);
+  const [grace, lena] = await lane.everyone();
+  expect(grace).toMatchObject({ id: before?.id, email: 'grace@example.com', status: 'active' });
+  expect(lena).toMatchObject({ email: 'lena@example.com', status: 'active' });
+});
+
+test('who comes under the name that somebody had before is somebody else', async () => {
+  const lane = await createTestLane(database.db);
+  const first = await lane.join({ userName: 'lena' });
+  await lane.settle();
+  const [before] = await lane.everyone();
+  await lane.move(first, { userName: 'grace', email: 'grace@example.com' });
+  await lane.leave(first);
+  await lane.join({ userName: 'lena' });
+  await lane.settle();
+  const [grace, lena] = await lane.everyone();
+  expect(grace).toMatchObject({ id: before?.id, email: 'grace@example.com', status: 'removed' });
+  expect(lena).toMatchObject({ email: 'lena@example.com', status: 'active' });
 });
 
 test('a member who is removed has the name, address and profile that its directory said last', async () => {
