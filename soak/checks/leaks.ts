@@ -57,8 +57,9 @@ export function checkMemory(samples: readonly MemorySample[], from: number, to: 
         .filter((s) => s.life === life && s.at >= start && s.at < start + third)
         .map((s) => s.rssBytes)
         .sort((a, b) => a - b);
-    const [middle, last] = [within(from + third), within(from + 2 * third)];
-    if (Math.min(middle.length, last.length) < FEWEST_SAMPLES) continue;
+    const [first, middle, last] = [within(from), within(from + third), within(from + 2 * third)];
+    // One that was started after the first third would be measured against its own start.
+    if (first.length === 0 || Math.min(middle.length, last.length) < FEWEST_SAMPLES) continue;
     const [before, after] = [median(middle), median(last)];
     rows.push(`${life} ${megabytes(before)} → ${megabytes(after)} MB`);
     if (after > before * GROWTH.factor + GROWTH.bytes)

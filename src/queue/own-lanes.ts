@@ -39,10 +39,14 @@ export function workOwnLanes(
   const mostWaiting = options.waiting ?? 256;
   let own = 0;
 
-  async function work(lane: string, signal: AbortSignal): Promise<'empty' | 'more'> {
+  async function work(
+    lane: string,
+    signal: AbortSignal,
+    othersWait: () => boolean = () => false,
+  ): Promise<'empty' | 'more'> {
     active.add(lane);
     try {
-      return await handler(lane, signal, () => waiting.length > 0);
+      return await handler(lane, signal, () => waiting.length > 0 || othersWait());
     } finally {
       active.delete(lane);
     }
@@ -69,8 +73,8 @@ export function workOwnLanes(
 
   return {
     wake: waker.wake,
-    async handler(lane, signal) {
-      if (!active.has(lane)) return work(lane, signal);
+    async handler(lane, signal, othersWait) {
+      if (!active.has(lane)) return work(lane, signal, othersWait);
       // Whoever works it now does so once more.
       waker.wake(lane);
       return 'empty';
