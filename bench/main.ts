@@ -126,9 +126,11 @@ async function main(): Promise<number> {
   let said = '';
   const cleanup: (() => Promise<void> | void)[] = [];
   let interrupted = false;
-  process.once('SIGINT', () => {
-    interrupted = true;
-  });
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      interrupted = true;
+    });
+  }
   try {
     const postgres = await startPostgres();
     cleanup.push(() => postgres.stop());

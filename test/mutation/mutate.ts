@@ -37,10 +37,11 @@ try {
 function run(): number {
   const progress = openProgress({ total: chosen.length, stream: process.stdout });
   const untried = [...new Set(chosen.flatMap((m) => m.tests))];
-  if (vitest(untried).status !== 0) {
+  const before = vitest(untried);
+  if (before.status !== 0) {
     progress.stop();
     process.stdout.write(
-      'The tests are not green as they are: nothing can be said of what they would notice.\n',
+      `The tests are not green as they are: nothing can be said of what they would notice.\n${before.output.slice(-4_000)}`,
     );
     return 1;
   }
