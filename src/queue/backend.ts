@@ -37,8 +37,6 @@ export interface Consumer {
   /** With `true` it takes no further job and does not wait for those under way. */
   pause(doNotWaitActive: boolean): Promise<void>;
   on(event: 'error', listener: (error: Error) => void): unknown;
-  /** It asked for a job and there was none. */
-  on(event: 'drained', listener: () => void): unknown;
   close(force?: boolean): Promise<void>;
 }
 

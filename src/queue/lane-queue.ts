@@ -125,8 +125,6 @@ export async function openLaneQueue(url: LaneQueueUrl, options: LaneQueueOptions
 
 const COUNTS_MS = 3_000;
 const SCHEDULES_MS = 10_000;
-/** A turn where others may wait: with 20 lanes for four hands the last one waits half a second. */
-const SHORT_TURN_MS = 100;
 
 interface WorkerContext {
   backend: LaneBackend;
@@ -142,15 +140,11 @@ function startWorker(context: WorkerContext): LaneWorker {
   const { backend, handler, concurrency, add, onError, stopTimeoutMs, closeTimeoutMs } = context;
   const stopping = new AbortController();
   const underWay = new Set<Promise<unknown>>();
-  /** Every hand had a lane at the last look, so that others may wait for one. */
-  let crowded = false;
 
   async function workLane(lane: string): Promise<void> {
     // Taken in the moment of stopping: it goes back for whoever is there.
     if (stopping.signal.aborted) return add(lane);
-    crowded = true;
-    const shortUntil = performance.now() + SHORT_TURN_MS;
-    const run = handler(lane, stopping.signal, () => crowded && performance.now() > shortUntil);
+    const run = handler(lane, stopping.signal);
     const settled = run.then(
       () => {},
       () => {},
@@ -180,9 +174,6 @@ function startWorker(context: WorkerContext): LaneWorker {
     const make = () => backend.consumer(workLane, concurrency);
     const consumer = await openWhenThere(backend, make, stopping.signal, heard);
     if (!consumer) return;
-    consumer.on('drained', () => {
-      crowded = false;
-    });
     const running = consumer.run().catch(heard);
     await Promise.race([running, aborted(stopping.signal), aborted(spinning.signal)]);
     await consumer.pause(true).catch(onError);

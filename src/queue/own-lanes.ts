@@ -39,14 +39,10 @@ export function workOwnLanes(
   const mostWaiting = options.waiting ?? 256;
   let own = 0;
 
-  async function work(
-    lane: string,
-    signal: AbortSignal,
-    othersWait: () => boolean = () => false,
-  ): Promise<'empty' | 'more'> {
+  async function work(lane: string, signal: AbortSignal): Promise<'empty' | 'more'> {
     active.add(lane);
     try {
-      return await handler(lane, signal, () => waiting.length > 0 || othersWait());
+      return await handler(lane, signal, () => waiting.length > 0);
     } finally {
       active.delete(lane);
     }
@@ -73,8 +69,8 @@ export function workOwnLanes(
 
   return {
     wake: waker.wake,
-    async handler(lane, signal, othersWait) {
-      if (!active.has(lane)) return work(lane, signal, othersWait);
+    async handler(lane, signal) {
+      if (!active.has(lane)) return work(lane, signal);
       // Whoever works it now does so once more.
       waker.wake(lane);
       return 'empty';

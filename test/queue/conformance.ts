@@ -179,39 +179,6 @@ export function laneQueueConformance(rig: () => Rig): void {
     expect(seen.runs).toEqual([busy, second, third, busy, busy]);
   });
 
-  test('a turn is told that others may wait while every hand has a lane, and only after a while', async () => {
-    const queue = await openQueue();
-    const [long, other] = [randomUUID(), randomUUID()];
-    const told: boolean[] = [];
-    const freed = gate();
-    const crowded = gate();
-    const asked = async (othersWait: () => boolean, until: boolean) => {
-      while (othersWait() !== until) await new Promise((resolve) => setImmediate(resolve));
-      return othersWait();
-    };
-    const handler: LaneHandler = async (lane, _signal, othersWait = () => false) => {
-      if (lane === other) {
-        crowded.open();
-        await freed.opened;
-        return 'empty';
-      }
-      told.push(othersWait());
-      await crowded.opened;
-      // Both hands have one; then the other's hand looks again and finds none.
-      told.push(await asked(othersWait, true));
-      freed.open();
-      told.push(await asked(othersWait, false));
-      done.open();
-      return 'empty';
-    };
-    const done = gate();
-    work(queue, handler, 2);
-    queue.wake(long);
-    queue.wake(other);
-    await done.opened;
-    expect(told).toEqual([false, true, false]);
-  });
-
   test('two workers share the lanes, and each lane runs on one of them at a time', async () => {
     const [one, two] = [await openQueue(), await openQueue()];
     const lanes = Array.from({ length: 20 }, () => randomUUID());
