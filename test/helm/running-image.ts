@@ -3,6 +3,7 @@
  * pods do it, a number without a name or a home, without capabilities, on a file system that is read-only throughout.
  */
 import { execFileSync, spawn } from 'node:child_process';
+import { basename, dirname } from 'node:path';
 
 export interface RunningImage {
   /** Where it listens, once it is ready. */
@@ -13,18 +14,32 @@ export interface RunningImage {
 
 /** The folder of the image as the process sees it; an empty one of every Linux. */
 const APP = '/mnt';
-/** In a mount namespace of its own. $0 the folder, $@ the command. */
+/** Where it sees Node.js, whose own folder may stand below one that is hidden; as empty. */
+const NODE = '/srv';
+/** In a mount namespace of its own. $0 the folder, $1 that of Node.js, then the command. */
 const CONFINE = [
   'set -e',
   `mount --bind "$0" ${APP}`,
+  `mount --bind "$1" ${NODE}`,
+  'shift',
   'mount -t tmpfs -o ro none /tmp',
   // What is left to write is /dev/shm, as in a container.
-  `for at in ${APP} /; do mount -o remount,bind,ro "$at"; done`,
+  `for at in ${APP} ${NODE} /; do mount -o remount,bind,ro "$at"; done`,
   `cd ${APP}`,
   'exec setpriv --reuid 10001 --regid 10001 --clear-groups --inh-caps=-all --bounding-set=-all --no-new-privs "$@"',
 ].join('\n');
 const confine = (folder: string, command: string[]) => [
-  ...['unshare', '--mount', '--propagation', 'private', 'sh', '-c', CONFINE, folder],
+  ...[
+    'unshare',
+    '--mount',
+    '--propagation',
+    'private',
+    'sh',
+    '-c',
+    CONFINE,
+    folder,
+    dirname(process.execPath),
+  ],
   ...command,
 ];
 
@@ -60,7 +75,8 @@ export function runImage(
   args: string[],
   env: Record<string, string>,
 ): RunningImage {
-  const words = [process.execPath, ...entrypoint.slice(1), ...args];
+  const node = confinable ? `${NODE}/${basename(process.execPath)}` : process.execPath;
+  const words = [node, ...entrypoint.slice(1), ...args];
   const [program = '', ...rest] = confinable ? confine(folder, words) : words;
   // Only its own environment, as in a container.
   const child = spawn(program, rest, {
