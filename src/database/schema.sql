@@ -471,7 +471,7 @@ create index mirror_former_user_name on mirror_former_key (user_name_key, tenant
 create index mirror_former_email on mirror_former_key (email_key, tenant_id) where email_key is not null;
 
 -- The last word on users who are gone, until the lane has heard it: what they were renamed to just before, a member and
--- its link have to learn as if the lane had looked in between. Forgotten in converge_write.
+-- its link have to learn as if the lane had looked in between. Written by mirror_user_gone, forgotten by lane_forget_gone.
 create table mirror_gone (
   user_id uuid primary key,
   tenant_id uuid not null,

@@ -221,23 +221,27 @@ begin
   if p ? 'gone' then perform lane_forget_gone(p_tenant); end if;
 end $$;
 
--- Forgets who is gone and has been heard of for good: nothing is left to apply about them, nor about anybody from a time
--- when they were there. Indexes: mirror_gone_heard, change_lane once a class, change_unapplied_user.
+-- Forgets who is gone and has been heard of for good: nothing is left to apply about them, a parked change included, nor
+-- does anything wait about anybody from a time when they were there. Who is back under the same id keeps the keys of the
+-- new life. Indexes: mirror_gone_heard, change_lane once a class, change_unapplied_user, change_parked.
 create or replace function lane_forget_gone(p_tenant uuid)
-returns void language sql
+returns void language plpgsql
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
+declare
+  oldest bigint := (
+    select min(next.id) from unnest(array[0, 1, 2, 3]) k cross join lateral (
+      select c.id from change c where c.tenant_id = p_tenant and c.state = 'pending' and c.class = k
+      order by c.id limit 1) next);
+begin
   with heard as (
-    delete from mirror_gone g where g.tenant_id = p_tenant
-      and g.last_change < (
-        select coalesce(min(next.id), 9223372036854775807) from generate_series(0, 3) k cross join lateral (
-          select c.id from change c where c.tenant_id = p_tenant and c.state = 'pending' and c.class = k
-          order by c.id limit 1) next)
+    delete from mirror_gone g where g.tenant_id = p_tenant and (oldest is null or g.last_change < oldest)
       and not exists (select from change c where c.user_id = g.user_id and c.state = 'pending')
-    returning g.user_id
+      and not exists (
+        select from change c where c.tenant_id = p_tenant and c.user_id = g.user_id and c.state = 'parked')
+    returning g.user_id, g.gone
   )
-  delete from mirror_former_key f using heard h where f.user_id = h.user_id
-    and not exists (select from mirror_user u where u.id = f.user_id);
-$$;
+  delete from mirror_former_key f using heard h where f.user_id = h.user_id and f.until <= h.gone;
+end $$;
 
 -- The one statement that must work when converge does not: a leaver whose change cannot be converged is denied at
 -- once. Touches only members whose directory user is inactive or gone. Takes the lane first, as converge does, and

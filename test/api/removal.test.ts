@@ -111,7 +111,8 @@ test('deleting a tenant takes everything but the audit trail and the events, and
     await l.group('Staff', [ada]);
     await l.map([{ group: 'Staff', role: 'staff' }]);
     await l.settle();
-    await l.join({ userName: 'bob' });
+    const bob = await l.join({ userName: 'bob' });
+    await l.move(bob, { userName: 'robert' });
   }
   const signedIn = await lane.signIn(await lane.connect(), { subject: 'eve' });
   expect(signedIn.outcome).toBe('ok');

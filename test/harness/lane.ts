@@ -116,8 +116,7 @@ export async function createTestLane(db: Database, options: { retryMs?: number[]
       };
       return lifecycle.signIn(request, async (_client, admitted) => admitted);
     },
-    async join(person: Person & { userName: string }, d = directory): Promise<string> {
-      const id = uuidv7();
+    async join(person: Person & { userName: string }, d = directory, id = uuidv7()): Promise<string> {
       expectOk(await store.createUser(caller(d), { ...userFacts(person), id }, new Date()));
       return id;
     },
